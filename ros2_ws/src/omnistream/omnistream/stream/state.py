@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stream state: all that persists between frames. One layout for every engine, so that a state can change engines.
+
+Keys are stored rotated, so a frame's slot never moves and is never touched again until it is overwritten; the order of
+slots is free because softmax does not care.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from omnistream.errors import ConfigError
+from omnistream.model.config import BackboneConfig
+from omnistream.stream.policy import CachePolicy, parse_policy
+
+STATE_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateSpec:
+    """Everything that fixes a state's memory. H, W in pixels, multiples of the patch size."""
+
+    policy: CachePolicy
+    batch: int
+    height: int
+    width: int
+    camera_token: bool
+    dtype: torch.dtype = torch.float32
+
+    def check(self, config: BackboneConfig) -> None:
+        patch = config.patch_size
+        if self.height % patch or self.width % patch or min(self.height, self.width) < patch:
+            raise ConfigError(f"frames are {self.height} x {self.width} pixels; both sides must be multiples of {patch}")
+
+    def shape(self, config: BackboneConfig) -> tuple[int, ...]:
+        """[layers, 2 (key, value), B, heads, slots * tokens, head width]."""
+        tokens = config.tokens_per_frame(self.height, self.width, self.camera_token)
+        return (config.depth, 2, self.batch, config.heads, self.policy.slots * tokens, config.head_dim)
+
+    def nbytes(self, config: BackboneConfig) -> int:
+        """Bytes of the cache; known before the first frame and constant for ever."""
+        count = 1
+        for side in self.shape(config):
+            count *= side
+        return count * self.dtype.itemsize
+
+
+class StreamState:
+    """The slots, how many frames were seen, and where time stands. Create it through an engine or `Backbone.stream`."""
+
+    def __init__(self, config: BackboneConfig, spec: StateSpec, *, start_index: int = 0, device: torch.device | str = "cpu"):
+        spec.check(config)
+        self.spec = spec
+        self.tokens = config.tokens_per_frame(spec.height, spec.width, spec.camera_token)
+        self.kv = torch.zeros(spec.shape(config), dtype=spec.dtype, device=device)
+        self.start_index = start_index
+        self.frames_seen = 0
+
+    @property
+    def nbytes(self) -> int:
+        return self.kv.numel() * self.kv.element_size()
+
+    @property
+    def filled(self) -> int:
+        """Slots in use."""
+        return self.spec.policy.filled(self.frames_seen)
+
+    def reset(self, start_index: int | None = None) -> None:
+        """Forget everything; the next frame is the first of a new stream. No memory is moved or freed."""
+        self.frames_seen = 0
+        if start_index is not None:
+            self.start_index = start_index
+
+    def next_times(self, frames: int) -> Tensor:
+        """[frames] float64: the logical indices of the coming frames."""
+        return torch.arange(frames, dtype=torch.float64) + (self.start_index + self.frames_seen)
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Write the coming frame's k, v ([B, H, tokens, d]) into its slot and attend to all valid slots, without a mask.
+
+        Valid slots are always the first `filled` ones, so a slice is all it takes.
+        """
+        start = self.spec.policy.slot(self.frames_seen) * self.tokens
+        stop = self.spec.policy.filled(self.frames_seen + 1) * self.tokens
+        keys, values = self.kv[layer]
+        keys[:, :, start : start + self.tokens] = k
+        values[:, :, start : start + self.tokens] = v
+        return F.scaled_dot_product_attention(q, keys[:, :, :stop], values[:, :, :stop])
+
+    def advance(self) -> None:
+        """The coming frame has been written in every layer: it is now a frame seen."""
+        self.frames_seen += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """A copy of the state as tensors, numbers and strings: enough to go on elsewhere, with any engine."""
+        spec = self.spec
+        return {
+            "version": STATE_VERSION,
+            "policy": str(spec.policy),
+            "batch": spec.batch,
+            "height": spec.height,
+            "width": spec.width,
+            "camera_token": spec.camera_token,
+            "start_index": self.start_index,
+            "frames_seen": self.frames_seen,
+            "kv": self.kv[..., : self.filled * self.tokens, :].detach().cpu().clone(),
+        }
+
+    def load_state_dict(self, data: dict[str, Any]) -> None:
+        """Continue from a snapshot. It must have this state's policy, size and batch (`ConfigError` otherwise)."""
+        if data.get("version") != STATE_VERSION:
+            raise ConfigError(f"stream state has version {data.get('version')!r}; expected {STATE_VERSION}")
+        spec = self.spec
+        found = (parse_policy(data["policy"]), data["batch"], data["height"], data["width"], data["camera_token"])
+        expected = (spec.policy, spec.batch, spec.height, spec.width, spec.camera_token)
+        if found != expected:
+            named = [tuple(map(str, side)) for side in (found, expected)]
+            raise ConfigError(f"stream state is (policy, batch, height, width, camera) {named[0]}; expected {named[1]}")
+        length = spec.policy.filled(data["frames_seen"]) * self.tokens
+        wanted = (*self.kv.shape[:4], length, self.kv.shape[5])
+        if tuple(data["kv"].shape) != wanted:
+            raise ConfigError(f"stream state holds keys of shape {tuple(data['kv'].shape)}; expected {wanted}")
+        self.kv[..., :length, :] = data["kv"].to(self.kv)
+        self.start_index, self.frames_seen = data["start_index"], data["frames_seen"]
