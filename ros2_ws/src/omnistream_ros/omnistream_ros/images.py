@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Image, CompressedImage, CameraInfo and PointCloud2 messages to numpy and back, without copies that can be avoided.
+
+Pixel formats themselves live in `omnistream.io.pixels`. Message data is handed over as ``array('B')``: rclpy takes it
+as it is, whereas a list or bytes is walked element by element (0.9 M of them for a VGA image).
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from numpy.typing import ArrayLike, NDArray
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
+from std_msgs.msg import Header
+
+from omnistream.errors import InputError
+from omnistream.io.pixels import IMAGE_ENCODINGS, decode_compressed, decode_depth, decode_image
+
+_BIG_ENDIAN = sys.byteorder == "big"
+# dtype and channels -> encoding that is written when the caller names none
+_DEFAULT_ENCODING = {("uint8", 3): "rgb8", ("uint8", 1): "mono8", ("float32", 1): "32FC1", ("uint16", 1): "16UC1"}
+_POINT = np.dtype([("x", "f4"), ("y", "f4"), ("z", "f4"), ("rgb", "u4")])
+
+# ------------------------------------------------------------------------------------------------ stamps
+
+
+def stamp_to_ns(stamp: Time) -> int:
+    """builtin_interfaces/Time as integer nanoseconds."""
+    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+
+
+def ns_to_stamp(nanoseconds: int) -> Time:
+    """Inverse of `stamp_to_ns`; exact."""
+    sec, nanosec = divmod(int(nanoseconds), 1_000_000_000)
+    return Time(sec=sec, nanosec=nanosec)
+
+
+def stamp_to_seconds(stamp: Time) -> float:
+    """Seconds as float64 (0.2 microseconds of resolution at today's epoch)."""
+    return stamp_to_ns(stamp) * 1e-9
+
+
+def seconds_to_stamp(seconds: float) -> Time:
+    """Nearest nanosecond to `seconds`."""
+    return ns_to_stamp(round(seconds * 1e9))
+
+
+# ------------------------------------------------------------------------------------------------ images
+
+
+def check_image(msg: Image | CompressedImage) -> None:
+    """The checks that cost nothing, for a subscription callback; `decode` makes the others.
+
+    Raises:
+        InputError: unknown encoding, zero size, or fewer bytes than height x step.
+    """
+    if isinstance(msg, CompressedImage):
+        if len(msg.data) == 0:
+            raise InputError(f"compressed image (format {msg.format!r}) is empty; expected jpeg or png data")
+        return
+    if msg.encoding not in IMAGE_ENCODINGS:
+        raise InputError(f"image has encoding {msg.encoding!r}; supported: {', '.join(IMAGE_ENCODINGS)}")
+    if msg.height == 0 or msg.width == 0:
+        raise InputError(f"{msg.encoding} image is {msg.width}x{msg.height}; expected at least 1x1 pixels")
+    if len(msg.data) < msg.height * msg.step or msg.step < msg.width:
+        raise InputError(
+            f"{msg.encoding} image {msg.width}x{msg.height} with step {msg.step} is truncated: {len(msg.data)} bytes; "
+            f"expected {msg.height * max(msg.step, msg.width)} or more"
+        )
+
+
+def decode(msg: Image | CompressedImage) -> NDArray[np.uint8]:
+    """Pixels as u8 [H, W, 3] RGB; for rgb8 without row padding a view of the message, no copy.
+
+    Raises:
+        InputError: as `omnistream.io.pixels.decode_image` and `decode_compressed`.
+    """
+    if isinstance(msg, CompressedImage):
+        return decode_compressed(msg.data, msg.format)
+    return decode_image(msg.encoding, msg.height, msg.width, msg.step, msg.data, msg.is_bigendian)
+
+
+def decode_depth_image(msg: Image) -> NDArray[np.float32]:
+    """Metres as f32 [H, W], NaN where invalid. Raises `InputError`."""
+    return decode_depth(msg.encoding, msg.height, msg.width, msg.step, msg.data, msg.is_bigendian)
+
+
+def image_message(pixels: NDArray[Any], header: Header, encoding: str | None = None) -> Image:
+    """An Image message of `pixels`.
+
+    Args:
+        pixels: u8 [H, W, 3] (rgb8 unless `encoding` says bgr8), u8 [H, W] (mono8), f32 [H, W] (32FC1: depth in metres
+            or any scalar), u16 [H, W] (16UC1).
+        header: stamp and frame of the camera; not copied.
+
+    Raises:
+        InputError: another dtype or shape.
+    """
+    channels = 1 if pixels.ndim == 2 else pixels.shape[2] if pixels.ndim == 3 else 0
+    default = _DEFAULT_ENCODING.get((pixels.dtype.name, channels))
+    if default is None:
+        raise InputError(
+            f"image array is {pixels.dtype} {pixels.shape}; expected uint8 [H,W,3], or uint8, uint16, float32 [H,W]"
+        )
+    height, width = pixels.shape[:2]
+    return Image(
+        header=header,
+        height=height,
+        width=width,
+        encoding=encoding or default,
+        is_bigendian=int(_BIG_ENDIAN),
+        step=width * channels * pixels.itemsize,
+        data=byte_array(pixels),
+    )
+
+
+def compressed_message(data: bytes, header: Header, format: str = "jpeg") -> CompressedImage:
+    """A CompressedImage of an encoded file's bytes (`format`: jpeg or png)."""
+    return CompressedImage(header=header, format=format, data=byte_array(np.frombuffer(data, np.uint8)))
+
+
+def byte_array(values: NDArray[Any]) -> array[int]:
+    """The bytes of `values` in C order, as the type that rclpy hands to DDS without looking at each element."""
+    out = array("B")
+    if values.size:
+        out.frombytes(np.ascontiguousarray(values).data.cast("B"))
+    return out
+
+
+# ------------------------------------------------------------------------------------------------ camera info
+
+
+def camera_info_message(
+    K: ArrayLike,
+    width: int,
+    height: int,
+    header: Header,
+    D: ArrayLike = (),
+    distortion_model: str = "plumb_bob",
+) -> CameraInfo:
+    """CameraInfo of one unrotated camera: R = identity, P = [K | 0]. K is [3, 3] in pixels of width x height."""
+    k = np.asarray(K, np.float64).reshape(3, 3)
+    return CameraInfo(
+        header=header,
+        width=width,
+        height=height,
+        distortion_model=distortion_model,
+        d=array("d", np.asarray(D, np.float64).ravel()),
+        k=k.ravel(),
+        r=np.eye(3).ravel(),
+        p=np.hstack((k, np.zeros((3, 1)))).ravel(),
+    )
+
+
+def intrinsics(info: CameraInfo) -> NDArray[np.float64] | None:
+    """K [3, 3] of the pixels that are published with `info` (binning and ROI applied); None when it is uncalibrated.
+
+    Pixel centres have integer coordinates, so a pixel u of the sensor is (u - offset + 0.5) / binning - 0.5 here.
+    """
+    k = np.array(info.k, np.float64).reshape(3, 3)
+    if not np.isfinite(k).all() or k[0, 0] <= 0 or k[1, 1] <= 0:  # sensor_msgs: K[0] == 0 means uncalibrated
+        return None
+    _resample(k, 1 / max(1, info.binning_x), 1 / max(1, info.binning_y), info.roi.x_offset, info.roi.y_offset)
+    return k
+
+
+def scale_camera_info(info: CameraInfo, width: int, height: int) -> CameraInfo:
+    """The CameraInfo of the same picture resized to width x height: K and P scaled, binning and ROI folded in.
+
+    R and D stay: they speak of normalised coordinates. The size of the incoming picture is that of the ROI, or of the
+    sensor, divided by the binning.
+    """
+    binning_x, binning_y = max(1, info.binning_x), max(1, info.binning_y)
+    from_width = (info.roi.width or info.width) / binning_x
+    from_height = (info.roi.height or info.height) / binning_y
+    if from_width < 1 or from_height < 1:
+        raise InputError(f"camera info is for {info.width}x{info.height} pixels; expected at least 1x1")
+    scale_x, scale_y = width / from_width / binning_x, height / from_height / binning_y
+    k = np.array(info.k, np.float64).reshape(3, 3)
+    p = np.array(info.p, np.float64).reshape(3, 4)
+    for matrix in (k, p):
+        if matrix[0, 0] > 0:
+            _resample(matrix, scale_x, scale_y, info.roi.x_offset, info.roi.y_offset)
+    return CameraInfo(
+        header=info.header,
+        width=width,
+        height=height,
+        distortion_model=info.distortion_model,
+        d=deepcopy(info.d),
+        k=k.ravel(),
+        r=info.r,
+        p=p.ravel(),
+    )
+
+
+def _resample(matrix: NDArray[np.float64], scale_x: float, scale_y: float, offset_x: int, offset_y: int) -> None:
+    """K [3, 3] or P [3, 4], in place: crop by the offsets, then scale about the picture's corner, not pixel 0."""
+    for row, (scale, offset) in enumerate(((scale_x, offset_x), (scale_y, offset_y))):
+        centre = (matrix[row, 2] - offset + 0.5) * scale - 0.5
+        matrix[row] *= scale
+        matrix[row, 2] = centre
+
+
+# ------------------------------------------------------------------------------------------------ point clouds
+
+
+def points_message(
+    points: NDArray[np.floating[Any]], header: Header, rgb: NDArray[np.uint8] | None = None
+) -> PointCloud2:
+    """An organised cloud: row v, column u is pixel (u, v).
+
+    Args:
+        points: [H, W, 3] metres in the header's frame; NaN where there is no point.
+        rgb: u8 [H, W, 3], or None for a cloud without colour.
+
+    Raises:
+        InputError: shapes do not fit.
+    """
+    if points.ndim != 3 or points.shape[2] != 3 or (rgb is not None and rgb.shape != points.shape):
+        raise InputError(
+            f"points are {points.shape}, rgb {None if rgb is None else rgb.shape}; expected both [H,W,3] of one size"
+        )
+    height, width = points.shape[:2]
+    cloud = np.zeros((height, width), _POINT if rgb is not None else np.dtype(_POINT.descr[:3]))
+    for axis, name in enumerate("xyz"):
+        cloud[name] = points[..., axis]
+    fields = [_field(name, 4 * axis) for axis, name in enumerate("xyz")]
+    if rgb is not None:
+        wide = rgb.astype(np.uint32)
+        cloud["rgb"] = wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
+        fields.append(_field("rgb", 12))
+    return PointCloud2(
+        header=header,
+        height=height,
+        width=width,
+        fields=fields,
+        is_bigendian=_BIG_ENDIAN,
+        point_step=cloud.itemsize,
+        row_step=cloud.itemsize * width,
+        data=byte_array(cloud.view(np.uint8)),
+        is_dense=bool(np.isfinite(points).all()),
+    )
+
+
+def points_from_message(msg: PointCloud2) -> tuple[NDArray[np.float32], NDArray[np.uint8] | None]:
+    """Inverse of `points_message`: points f32 [H, W, 3], rgb u8 [H, W, 3] or None. Any field layout is read.
+
+    Raises:
+        InputError: x, y or z is missing or not float32, or the data is truncated.
+    """
+    four_bytes = (PointField.FLOAT32, PointField.UINT32)
+    offsets = {field.name: field.offset for field in msg.fields if field.datatype in four_bytes}
+    if missing := [name for name in "xyz" if name not in offsets]:
+        raise InputError(f"point cloud has no float32 field {', '.join(missing)}; fields: {', '.join(offsets)}")
+    if len(msg.data) != msg.row_step * msg.height or msg.row_step < msg.point_step * msg.width:
+        expected = f"row_step {msg.row_step} x height {msg.height}"
+        raise InputError(f"point cloud has {len(msg.data)} bytes; expected {expected}")
+    order = ">" if msg.is_bigendian else "<"
+    names = [name for name in ("x", "y", "z", "rgb") if name in offsets]
+    layout = np.dtype(
+        {
+            "names": names,
+            "formats": [order + ("u4" if name == "rgb" else "f4") for name in names],
+            "offsets": [offsets[name] for name in names],
+            "itemsize": msg.point_step,
+        }
+    )
+    cloud = np.ndarray((msg.height, msg.width), layout, msg.data, strides=(msg.row_step, msg.point_step))
+    points = np.stack([cloud[name] for name in "xyz"], axis=2).astype(np.float32)
+    if "rgb" not in offsets:
+        return points, None
+    return points, np.stack([cloud["rgb"] >> shift & 255 for shift in (16, 8, 0)], axis=2).astype(np.uint8)
+
+
+def _field(name: str, offset: int) -> PointField:
+    return PointField(name=name, offset=offset, datatype=PointField.FLOAT32, count=1)
