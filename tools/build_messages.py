@@ -213,6 +213,8 @@ def build_libraries(package: Interfaces, environment: Environment, out: Path) ->
         target = stage / f"lib{package.name}__rosidl_{name}.so"
         sources = [path for path in (out / root).rglob(pattern) if ".ep." not in path.name]
         own_links = [f"-l{package.name}__rosidl_{other}" for other in own]
+        if root != "py":  # found here rather than at the first import; only Python's own symbols come later
+            own_links.append("-Wl,--no-undefined")
         compile_shared(compiler, sources, target, [*includes, *links[:1], *own_links, *links[1:]])
         return target
 
@@ -232,8 +234,8 @@ def build_libraries(package: Interfaces, environment: Environment, out: Path) ->
             pool.submit(library, "generator_py", c, "py", "*.c", structs),
         ]
         libraries += [job.result() for job in second]
-        both = ("typesupport_fastrtps_c", "typesupport_introspection_c")
-        libraries.append(library("typesupport_c", cpp, "typesupport_c", "*.cpp", both))
+        dispatched = (*structs, "typesupport_fastrtps_c", "typesupport_introspection_c")
+        libraries.append(library("typesupport_c", cpp, "typesupport_c", "*.cpp", dispatched))
         extensions = list(pool.map(extension, TYPE_SUPPORTS))
     return {"lib": libraries, "extensions": extensions}
 
@@ -283,8 +285,7 @@ def build(folder: Path, environment: Environment, force: bool = False) -> bool:
         return False
     with tempfile.TemporaryDirectory(prefix=f"{package.name}_") as temporary:
         out = Path(temporary)
-        with contextlib.redirect_stdout(io.StringIO()):  # rosidl names every file that it reads and writes
-            generate(package, environment, out)
+        generate(package, environment, out)
         install(package, environment, out, build_libraries(package, environment, out))
     return True
 
@@ -304,9 +305,11 @@ def main(arguments: list[str] | None = None) -> int:
     environment = Environment.current()
     try:
         environment.check()
-        for folder in options.packages:
-            done = build(folder, environment, options.force)
-            print(f"{folder.name}: {'built into ' + str(environment.prefix) if done else 'up to date'}")
+        terminal = sys.stdout
+        with contextlib.redirect_stdout(io.StringIO()):  # rosidl names every file that it reads and writes
+            for folder in options.packages:
+                done = build(folder, environment, options.force)
+                print(f"{folder.name}: {f'built into {environment.prefix}' if done else 'up to date'}", file=terminal)
     except Missing as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
