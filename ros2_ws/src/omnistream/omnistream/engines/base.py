@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an engine is: it runs steps. It holds weights and graphs, but no stream; that is the state's."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from omnistream.heads.heads import HeadOutputs
+from omnistream.model.config import ModelConfig
+from omnistream.stream.policy import CachePolicy
+from omnistream.stream.state import StateSpec, StreamState
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """What an engine is running: shown by `omnistream-info` and in every status."""
+
+    name: str
+    device: str
+    dtype: torch.dtype
+    model: ModelConfig
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.device} {str(self.dtype).removeprefix('torch.')}"
+
+    def state_spec(self, policy: CachePolicy, batch: int, height: int, width: int) -> StateSpec:
+        """The state that this engine needs for frames of that size."""
+        return StateSpec(
+            policy=policy,
+            batch=batch,
+            height=height,
+            width=width,
+            camera_token=self.model.camera_token,
+            dtype=self.dtype,
+        )
+
+
+@dataclass(frozen=True)
+class StepOutputs:
+    """Of one frame (T = 1 is dropped): normed tokens, and the heads that were wanted. On the engine's device, float32."""
+
+    patches: Tensor
+    """[B, h*w, D]."""
+    cls: Tensor
+    """[B, D]."""
+    camera: Tensor | None
+    """[B, D], None without a camera token."""
+    heads: HeadOutputs
+    """Without the T dimension: log_depth [B, H, W] and so on."""
+    backbone_ms: float
+    heads_ms: float
+
+
+class Engine(Protocol):
+    """Runs steps of one model. Many streams may share an engine, each with its own state; steps are not concurrent."""
+
+    @property
+    def spec(self) -> EngineSpec: ...
+
+    def new_state(self, policy: CachePolicy, batch: int, height: int, width: int, start_index: int = 0) -> StreamState:
+        """Allocate all the memory a stream will ever use."""
+        ...
+
+    def step(self, state: StreamState, frames: Tensor, times: Tensor | None, want: Collection[str]) -> StepOutputs:
+        """frames [B, 3, H, W] normalised float; times [1] or [B, 1] in frames (None: the next index); want: heads to run.
+
+        If it raises, the state is as before.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free what the engine holds. Steps after that are errors."""
+        ...

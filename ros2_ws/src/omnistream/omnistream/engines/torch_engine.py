@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The torch engine: the model itself, in the dtype that the machine runs best. Every other engine is held against it."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import time
+from collections.abc import Collection
+
+import torch
+from torch import Tensor
+
+from omnistream.engines.base import EngineSpec, StepOutputs
+from omnistream.errors import EngineError
+from omnistream.heads.heads import HeadOutputs
+from omnistream.model.omnistream import OmniStream
+from omnistream.stream.policy import CachePolicy
+from omnistream.stream.state import StreamState
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class TorchEngine:
+    """See `Engine`. The backbone and the cache are in `dtype`; heads stay in float32 (depth is an exponential)."""
+
+    def __init__(self, model: OmniStream, device: torch.device, dtype: torch.dtype) -> None:
+        if dtype is torch.float16 and device.type == "cpu":
+            raise EngineError("dtype float16 is slower than float32 on a CPU; expected float32 or bfloat16")
+        # The caller's model is left as it is: a deep copy only where something has to change.
+        weight = model.backbone.patch_embed.proj.weight
+        self._model = model if (weight.device, weight.dtype) == (device, dtype) else copy.deepcopy(model).to(device)
+        self._model.eval()
+        self._model.backbone.to(dtype)
+        self._taps = () if model.heads is None else model.heads.config.taps
+        self.spec = EngineSpec("torch", str(device), dtype, model.config)
+
+    def new_state(self, policy: CachePolicy, batch: int, height: int, width: int, start_index: int = 0) -> StreamState:
+        spec = self.spec.state_spec(policy, batch, height, width)
+        return StreamState(self.spec.model.backbone, spec, start_index=start_index, device=self.spec.device)
+
+    @torch.no_grad()
+    def step(self, state: StreamState, frames: Tensor, times: Tensor | None, want: Collection[str]) -> StepOutputs:
+        start = self._now()
+        frames = frames.to(self.spec.device)
+        out = self._model.backbone.step(state, frames, times, keep_hidden=self._taps)
+        middle = self._now()
+        heads = self._model.run_heads(out, (frames.shape[-2], frames.shape[-1]), want)
+        end = self._now()
+        return StepOutputs(
+            patches=out.patches[:, 0].float(),
+            cls=out.cls[:, 0].float(),
+            camera=None if out.camera is None else out.camera[:, 0].float(),
+            heads=_drop_time(heads),
+            backbone_ms=(middle - start) * 1e3,
+            heads_ms=(end - middle) * 1e3,
+        )
+
+    def close(self) -> None:
+        del self._model
+
+    def _now(self) -> float:
+        if self.spec.device.startswith("cuda"):
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+
+def _drop_time(heads: HeadOutputs) -> HeadOutputs:
+    values = {f.name: getattr(heads, f.name) for f in dataclasses.fields(heads)}
+    return HeadOutputs(**{name: None if value is None else value[:, 0] for name, value in values.items()})

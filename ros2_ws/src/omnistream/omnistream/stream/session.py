@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What users hold: camera images in, depth, pose and features out, with a memory of fixed size."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from omnistream.engines.base import Engine, StepOutputs
+from omnistream.engines.select import make_engine
+from omnistream.errors import ConfigError, InputError
+from omnistream.geometry import rigid
+from omnistream.geometry.pinhole import intrinsics_from_fov
+from omnistream.geometry.rotations import matrix_from_quaternion
+from omnistream.heads.camera import split_camera
+from omnistream.heads.heads import HEADS, confidence
+from omnistream.model.omnistream import OmniStream
+from omnistream.stream.gate import TimeBase
+from omnistream.stream.policy import CachePolicy, parse_policy
+from omnistream.stream.preprocess import check_image, network_size, preprocess
+from omnistream.stream.result import StepResult
+from omnistream.stream.state import StreamState
+from omnistream.model.fingerprint import model_hash
+
+DEFAULT_POLICY = "sink_window:1,15"
+"""Frame 0, the origin of the world, stays visible."""
+
+
+class StreamSession:
+    """One camera's stream through a model.
+
+        session = StreamSession(load_model("weights/"))
+        for image in camera:                     # uint8 [H, W, 3], RGB
+            result = session.step(image)         # StepResult
+
+    Several sessions can share one engine (pass it as `engine`); steps must not run concurrently then.
+    The cache is allocated when the first image tells its size, and never grows. An image of another size is an
+    InputError: reset first.
+    """
+
+    def __init__(
+        self,
+        model: OmniStream,
+        *,
+        engine: str | Engine = "auto",
+        policy: str | CachePolicy = DEFAULT_POLICY,
+        image_size: int | tuple[int, int] | None = None,
+        time_base: TimeBase = "index",
+        nominal_rate: float = 30.0,
+        dtype: str = "auto",
+        device: str = "auto",
+        num_threads: int | None = None,
+    ) -> None:
+        """
+        policy: what stays in memory: full:N, window:W, sink_window:S,W.
+        image_size: pixel budget (a side) or an exact (height, width); default: the checkpoint's.
+        time_base: `index` counts frames; `stamps` advances time by stamp differences times `nominal_rate` (Hz), so that
+        dropped frames are felt.
+        num_threads: torch's CPU threads, process-wide; None leaves them.
+        """
+        if time_base not in ("index", "stamps"):
+            raise ConfigError(f"time_base is {time_base!r}; expected 'index' or 'stamps'")
+        if not 0 < nominal_rate < float("inf"):
+            raise ConfigError(f"nominal_rate is {nominal_rate}; expected Hz > 0")
+        if num_threads is not None:
+            if num_threads < 1:
+                raise ConfigError(f"num_threads is {num_threads}; expected at least 1")
+            torch.set_num_threads(num_threads)
+        self.config = model.config
+        self.model_hash = model_hash(model)
+        self.policy = parse_policy(policy)
+        self.policy.slots  # noqa: B018  an unbounded policy is refused here, by name
+        self.engine = make_engine(model, engine, device, dtype) if isinstance(engine, str) else engine
+        self._image_size = self.config.image_size if image_size is None else image_size
+        network_size(480, 640, self._image_size, self.config.backbone.patch_size)  # refuses a bad size now
+        self._time_base = time_base
+        self._nominal_rate = nominal_rate
+        self._source_size: tuple[int, int] | None = None
+        self._state: StreamState | None = None
+        self._first_stamp: float | None = None
+
+    @property
+    def outputs(self) -> frozenset[str]:
+        """What this checkpoint has: any of features, depth, rays, pose."""
+        return frozenset(self.config.outputs)
+
+    @property
+    def scale(self) -> str:
+        """`metric`, `relative`, or `none` (untrained heads, or no heads)."""
+        return self.config.scale
+
+    @property
+    def frames_seen(self) -> int:
+        """Frames since the last reset."""
+        return 0 if self._state is None else self._state.frames_seen
+
+    @property
+    def slots(self) -> int:
+        """Frames that the cache can hold."""
+        return self.policy.slots
+
+    @property
+    def filled(self) -> int:
+        """Frames in the cache now."""
+        return self.policy.filled(self.frames_seen)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the cache; 0 until the first image (or `allocate`)."""
+        return 0 if self._state is None else self._state.nbytes
+
+    def network_size(self, height: int, width: int) -> tuple[int, int]:
+        """(h, w) at which an image of that size is processed, and at which depth comes out."""
+        return network_size(height, width, self._image_size, self.config.backbone.patch_size)
+
+    def cache_nbytes(self, height: int, width: int) -> int:
+        """Bytes that the cache of a `height` x `width` camera takes, from its first frame on and for ever."""
+        spec = self.engine.spec.state_spec(self.policy, 1, *self.network_size(height, width))
+        return spec.nbytes(self.config.backbone)
+
+    def memory_report(self, height: int, width: int) -> str:
+        """One line: what a `height` x `width` camera takes."""
+        h, w = self.network_size(height, width)
+        tokens = self.config.backbone.tokens_per_frame(h, w, self.config.camera_token)
+        return (
+            f"{width}x{height} -> {w}x{h} pixels, {tokens} tokens; cache {self.policy}: {self.slots} frames, "
+            f"{self.cache_nbytes(height, width) / 2**20:.1f} MiB, fixed; engine {self.engine.spec}"
+        )
+
+    def allocate(self, height: int, width: int) -> None:
+        """Allocate the cache for a camera of that size now, instead of at its first image."""
+        size = self.network_size(height, width)
+        if self._state is None or (self._state.spec.height, self._state.spec.width) != size:
+            self._state = self.engine.new_state(self.policy, 1, *size)
+        self._source_size = (height, width)
+
+    def reset(self) -> None:
+        """Forget all frames: the next image is frame 0, the origin of a new world. It may have another size."""
+        self._first_stamp = None
+        self._source_size = None
+        if self._state is not None:
+            self._state.reset()
+
+    def step(self, image: NDArray[np.uint8], stamp: float | None = None, want: Iterable[str] | None = None) -> StepResult:
+        """Feed one image, uint8 [H, W, 3] RGB; stamp in seconds (needed under `time_base="stamps"`).
+
+        want: which of `outputs` to compute (None: all). Features come for free; the other heads run only if wanted.
+        Raises InputError for an unusable image or stamp and StreamFull at the end of a `full:N` stream. If it raises,
+        the stream is as before.
+        """
+        begin = time.perf_counter()
+        check_image(image)
+        wanted = self.outputs if want is None else frozenset(want)
+        if not wanted <= self.outputs:
+            raise ConfigError(f"wanted {sorted(wanted - self.outputs)}; this checkpoint has {sorted(self.outputs)}")
+        size = (image.shape[0], image.shape[1])
+        if self._source_size not in (None, size):
+            raise InputError(f"image is {size} (height, width), the stream runs at {self._source_size}; reset it first")
+        at = self._time(stamp)
+        self.allocate(*size)
+        assert self._state is not None
+        frames = preprocess(image, self.network_size(*size), self.config)
+        prepared = time.perf_counter()
+        index = self._state.frames_seen
+        out = self.engine.step(self._state, frames, torch.tensor([at], dtype=torch.float64), wanted & set(HEADS))
+        if index == 0:
+            self._first_stamp = stamp
+        timings = {"preprocess": (prepared - begin) * 1e3, "backbone": out.backbone_ms, "heads": out.heads_ms}
+        return self._result(out, index, stamp, at, (frames.shape[-2], frames.shape[-1]), timings)
+
+    def _time(self, stamp: float | None) -> float:
+        """Logical time of the coming frame, in frames."""
+        if self._time_base == "index":
+            return float(self.frames_seen)
+        if stamp is None or not np.isfinite(stamp):
+            raise InputError(f"stamp is {stamp}; time_base 'stamps' needs one for every image, in seconds")
+        return 0.0 if self.frames_seen == 0 or self._first_stamp is None else (stamp - self._first_stamp) * self._nominal_rate
+
+    def _result(
+        self,
+        out: StepOutputs,
+        index: int,
+        stamp: float | None,
+        at: float,
+        size: tuple[int, int],
+        timings: dict[str, float],
+    ) -> StepResult:
+        heads = out.heads
+        patch = self.config.backbone.patch_size
+        pose = K = None
+        if heads.camera is not None:
+            translation, quaternion, fov = (part[0].double().cpu().numpy() for part in split_camera(heads.camera))
+            pose = rigid.transform(matrix_from_quaternion(quaternion), translation)
+            K = intrinsics_from_fov((float(fov[0]), float(fov[1])), size)
+        return StepResult(
+            index=index,
+            stamp=stamp,
+            time=at,
+            network_size=size,
+            depth=_numpy(heads.depth),
+            depth_confidence=None if heads.depth_confidence is None else _numpy(confidence(heads.depth_confidence)),
+            rays=_numpy(heads.rays),
+            ray_confidence=None if heads.ray_confidence is None else _numpy(confidence(heads.ray_confidence)),
+            T_world_camera=pose,
+            K=K,
+            features=out.patches[0].cpu().numpy().reshape(size[0] // patch, size[1] // patch, -1),
+            cls=out.cls[0].cpu().numpy(),
+            scale=self.scale,
+            timings=timings,
+        )
+
+
+def _numpy(value: torch.Tensor | None) -> NDArray[np.float32] | None:
+    return None if value is None else value[0].float().contiguous().cpu().numpy()
