@@ -42,7 +42,7 @@ class EngineSpec:
 
 @dataclass(frozen=True)
 class StepOutputs:
-    """Of one frame (T = 1 is dropped): normed tokens, and the heads that were wanted. On the engine's device, float32."""
+    """Of one frame (no T): normed tokens, and the heads that were wanted. On the engine's device, float32."""
 
     patches: Tensor
     """[B, h*w, D]."""
@@ -67,7 +67,7 @@ class Engine(Protocol):
         ...
 
     def step(self, state: StreamState, frames: Tensor, times: Tensor | None, want: Collection[str]) -> StepOutputs:
-        """frames [B, 3, H, W] normalised float; times [1] or [B, 1] in frames (None: the next index); want: heads to run.
+        """frames [B, 3, H, W] normalised; times [1] or [B, 1] in frames (None: the next index); want: heads to run.
 
         If it raises, the state is as before.
         """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The torch engine: the model itself, in the dtype that the machine runs best. Every other engine is held against it."""
+"""The torch engine: the model itself, in the dtype the machine runs best. Other engines are held against it."""
 
 from __future__ import annotations
 

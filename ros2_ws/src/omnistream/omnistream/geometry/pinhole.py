@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pinhole cameras. K [3, 3] in pixels; integer coordinates are pixel centres, so the image spans -0.5 .. width - 0.5."""
+"""Pinhole cameras. K [3, 3] in pixels; integer coordinates are pixel centres: images span -0.5 .. width - 0.5."""
 
 from __future__ import annotations
 

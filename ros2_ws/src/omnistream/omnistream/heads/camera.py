@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class CameraHead(nn.Module):
-    """[n, D] normed camera token -> [n, 9] raw: translation 3, quaternion 4 (x y z w, any length), fov 2 (see `fov`)."""
+    """[n, D] normed camera token -> [n, 9] raw: translation 3, quaternion 4 (x y z w, any length), fov 2."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -31,9 +31,9 @@ class CameraHead(nn.Module):
 
 
 def split_camera(raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """[..., 9] raw -> translation [..., 3], unit quaternion x y z w with w >= 0 [..., 4], fov [..., 2] (vertical, horizontal; rad).
+    """[..., 9] raw -> translation [..., 3], unit quaternion x y z w with w >= 0 [..., 4], fov [..., 2].
 
-    The field of view is pi * sigmoid(raw): always a possible lens, 90 degrees at raw 0.
+    The field of view (vertical, horizontal; rad) is pi * sigmoid(raw): always a possible lens, 90 degrees at 0.
     """
     translation, quaternion, fov = raw.split((3, 4, 2), dim=-1)
     unit = F.normalize(quaternion, dim=-1, eps=1e-6)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dual DPT: four taps of the backbone become an image-like pyramid once, and two fusion chains read it, one for depth and
-one for rays (the design of Depth Anything 3, Ranftl et al. 2021 before it; paper section 3.2).
+"""Dual DPT: four taps of the backbone become an image-like pyramid once, and two fusion chains read it, one for depth
+and one for rays (the design of Depth Anything 3, Ranftl et al. 2021 before it; paper section 3.2).
 
 Frames are independent here; n counts them (B * T). Strides below are for patch 16.
 """
@@ -25,7 +25,7 @@ class Pyramid(nn.Module):
 
     def __init__(self, dim: int, config: HeadConfig) -> None:
         super().__init__()
-        first, second, third, fourth = config.projections
+        first, second, _, fourth = config.projections
         self.norm = nn.LayerNorm(dim)
         self.project = nn.ModuleList(nn.Conv2d(dim, channels, 1) for channels in config.projections)
         self.resize = nn.ModuleList(

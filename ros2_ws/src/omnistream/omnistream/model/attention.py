@@ -15,7 +15,7 @@ but many small kernels. Four was fastest on CPU for T = 16."""
 
 
 def clip_attention(visible: Tensor, tokens: int) -> Attend:
-    """Attention over a clip of T frames of `tokens` tokens, where frame i sees frame j iff `visible[i, j]` ([T, T] bool).
+    """Attention over T frames of `tokens` tokens each, where frame i sees frame j iff `visible[i, j]` ([T, T] bool).
 
     Inside a frame all tokens see each other. Every frame must see at least itself.
     """

@@ -140,7 +140,7 @@ class Backbone(nn.Module):
         *,
         keep_hidden: Sequence[int] | None = None,
     ) -> BackboneOutput:
-        """Feed one frame [B, 3, H, W] to a stream state; outputs have T = 1. The state advances only if all went well."""
+        """Feed one frame [B, 3, H, W] to a stream state; outputs have T = 1. The state advances only if all is well."""
         self.check_images(frame, 4, "frame")
         spec = state.spec
         if (frame.shape[0], *frame.shape[2:]) != (spec.batch, spec.height, spec.width):
@@ -166,7 +166,9 @@ class Backbone(nn.Module):
             if aspect_ratio is not None:
                 ratio = torch.as_tensor(aspect_ratio, dtype=torch.float32, device=patches.device).reshape(-1)
                 if len(ratio) not in (1, batch) or not bool((ratio > 0).all()):
-                    raise ConfigError(f"aspect_ratio is {ratio.tolist()}; expected positive height/width, one or {batch}")
+                    raise ConfigError(
+                        f"aspect_ratio is {ratio.tolist()}; expected positive height/width, one or {batch}"
+                    )
                 log_ratio = ratio.log().expand(batch)[:, None].to(patches.dtype)
                 token = token + self.ar_embedder(log_ratio).repeat_interleave(len(first), 0)[:, None]
             prefix.append(token)
@@ -197,9 +199,7 @@ class Backbone(nn.Module):
                 hidden.append(x.unflatten(1, (frames, -1)))
         final = self.norm(x).unflatten(1, (frames, -1))
         prefix = self.config.prefix_tokens(camera)
-        return BackboneOutput(
-            final[:, :, prefix:], final[:, :, 0], final[:, :, 1] if camera else None, hidden, grid
-        )
+        return BackboneOutput(final[:, :, prefix:], final[:, :, 0], final[:, :, 1] if camera else None, hidden, grid)
 
     def check_images(self, images: Tensor, dims: int, name: str) -> None:
         """Raise ConfigError unless `images` is a non-empty float tensor of `dims` dimensions with sides that fit."""
@@ -213,7 +213,7 @@ class Backbone(nn.Module):
 
 
 def as_times(times: Tensor | Sequence[float] | float | None, frames: int, batch: int) -> Tensor:
-    """[frames] or [batch, frames] float64 on the host; None counts from 0. ConfigError for a wrong shape or non-finite."""
+    """[frames] or [batch, frames] float64 on the host; None counts from 0. ConfigError for bad shapes or values."""
     if times is None:
         return torch.arange(frames, dtype=torch.float64)
     at = torch.as_tensor(times, dtype=torch.float64).cpu()

@@ -29,7 +29,7 @@ class BackboneConfig:
     mlp_ratio: float = 4.0
     ffn: Literal["mlp", "swiglu"] = "mlp"
     rope_layout: Literal["rotary", "released"] = "rotary"
-    """`rotary`: angles tiled [y, x, y, x], a true rotation (DINOv3). `released`: [y, y, x, x], for the authors' checkpoint."""
+    """`rotary`: angles tiled [y, x, y, x], a true rotation (DINOv3). `released`: [y, y, x, x], the authors' checkpoint."""
     temporal_rope: bool = True
     """False puts the y/x frequencies that time displaced back: then a single image is treated exactly as by DINOv3."""
     rope_base: float = 100.0
@@ -45,7 +45,9 @@ class BackboneConfig:
         if self.dim % self.heads:
             raise ConfigError(f"backbone.dim {self.dim} is not divisible by backbone.heads {self.heads}")
         if self.head_dim % 8:
-            raise ConfigError(f"head width {self.head_dim} (dim/heads) must be a multiple of 8 for the 3-D rotary embedding")
+            raise ConfigError(
+                f"head width {self.head_dim} (dim/heads) must be a multiple of 8 for the 3-D rotary embedding"
+            )
         if self.ffn not in ("mlp", "swiglu"):
             raise ConfigError(f"backbone.ffn is {self.ffn!r}; expected 'mlp' or 'swiglu'")
         if self.rope_layout not in ("rotary", "released"):
@@ -99,7 +101,7 @@ class ModelConfig:
     camera_token: bool = False
     """Whether the stream carries a camera token. Needed by the camera head; it changes every other token too."""
     image_size: int = 224
-    """Pixel budget: the session resizes to about image_size**2 pixels, keeping the aspect ratio, sides multiples of 16."""
+    """Pixel budget: the session resizes to about image_size**2 pixels in the image's aspect ratio."""
     scale: Literal["metric", "relative", "none"] = "none"
     """Unit of depth and translation: metres, an unknown factor per stream, or nothing (untrained)."""
     mean: tuple[float, float, float] = IMAGENET_MEAN

@@ -29,7 +29,7 @@ class Rope(NamedTuple):
 
 
 def rope_tables(config: BackboneConfig, grid: tuple[int, int], prefix: int, times: Tensor) -> Rope:
-    """Tables of frames at `times` ([T] or [B, T] float64, in frames), each of `prefix` tokens and `grid` = (h, w) patches."""
+    """Tables of frames at `times` ([T] or [B, T] float64), each of `prefix` tokens and `grid` = (h, w) patches."""
     cos, sin = (table.clone() for table in _spatial_tables(config, grid, prefix))  # [tokens, head_dim] float64
     times = torch.atleast_2d(times.to("cpu", torch.float64))
     batch, frames = times.shape
@@ -69,6 +69,8 @@ def _spatial_tables(config: BackboneConfig, grid: tuple[int, int], prefix: int) 
     periods = _periods(config)
     angle_y = (2 * math.pi * y[:, None] / periods)[:, None].expand(h, w, -1).reshape(h * w, -1)
     angle_x = (2 * math.pi * x[:, None] / periods)[None].expand(h, w, -1).reshape(h * w, -1)
-    order = (angle_y, angle_x, angle_y, angle_x) if config.rope_layout == "rotary" else (angle_y, angle_y, angle_x, angle_x)
+    order = (
+        (angle_y, angle_x, angle_y, angle_x) if config.rope_layout == "rotary" else (angle_y, angle_y, angle_x, angle_x)
+    )
     angles = torch.cat([torch.zeros(prefix, config.head_dim, dtype=torch.float64), torch.cat(order, dim=-1)])
     return angles.cos(), angles.sin()

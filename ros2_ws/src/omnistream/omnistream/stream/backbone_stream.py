@@ -20,7 +20,9 @@ class BackboneStream:
     The cache is allocated at the first frame (its size follows from the frame's) and never grows.
     """
 
-    def __init__(self, backbone: Backbone, policy: CachePolicy, camera_token: bool, aspect_ratio: Any, start_index: int):
+    def __init__(
+        self, backbone: Backbone, policy: CachePolicy, camera_token: bool, aspect_ratio: Any, start_index: int
+    ):
         policy.slots  # noqa: B018  refuses an unbounded policy now, not at the first frame
         self._backbone = backbone
         self._policy = policy
@@ -76,7 +78,12 @@ class BackboneStream:
     def _allocate(self, batch: int, height: int, width: int) -> StreamState:
         weight = self._backbone.patch_embed.proj.weight
         spec = StateSpec(
-            policy=self._policy, batch=batch, height=height, width=width, camera_token=self._camera_token, dtype=weight.dtype
+            policy=self._policy,
+            batch=batch,
+            height=height,
+            width=width,
+            camera_token=self._camera_token,
+            dtype=weight.dtype,
         )
         self._state = StreamState(self._backbone.config, spec, start_index=self._start_index, device=weight.device)
         return self._state

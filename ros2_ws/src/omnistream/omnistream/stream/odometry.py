@@ -19,7 +19,7 @@ class SegmentedOdometry:
         self._T_first_world: NDArray[np.float64] | None = None
 
     def update(self, T_world_camera: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Pose in the stream's world -> `T_odom_camera` [4, 4]. The first pose of a segment maps onto the last one known."""
+        """Pose in the stream's world -> `T_odom_camera` [4, 4]. A segment's first pose maps onto the last one known."""
         if self._T_first_world is None:
             # By definition the world is frame 0; a network is only nearly right about that, and the seam must not jump.
             self._T_first_world = rigid.inverse(T_world_camera)

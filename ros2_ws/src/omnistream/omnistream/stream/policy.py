@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a frame may see, as one pure function. The batch mask and the slots of the cache both come from it.
 
-    full:N              every earlier frame; `StreamFull` at frame N + 1
-    window:W            itself and the W - 1 frames before it
-    sink_window:S,W     the first S frames of the stream and the last W (itself included)
+full:N              every earlier frame; `StreamFull` at frame N + 1
+window:W            itself and the W - 1 frames before it
+sink_window:S,W     the first S frames of the stream and the last W (itself included)
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from omnistream.errors import ConfigError, StreamFull
 
 @dataclass(frozen=True)
 class CachePolicy:
-    """`sinks` first frames stay visible for ever, `window` last frames slide; `window` None means no limit (batch only).
+    """`sinks` first frames stay visible for ever, `window` last frames slide; `window` None: no limit (batch only).
 
     `evicts` False is `full:N`: nothing is ever overwritten.
     """
@@ -35,13 +35,13 @@ class CachePolicy:
 
     @property
     def slots(self) -> int:
-        """Frames the cache holds. `ConfigError` for an unbounded policy: a stream's memory is known before it starts."""
+        """Frames the cache holds. `ConfigError` if unbounded: a stream's memory is known before it starts."""
         if self.window is None:
             raise ConfigError("policy 'full' has no bound; a stream needs one, such as 'full:64' or 'window:16'")
         return self.sinks + self.window
 
     def sees(self, query: int, key: int) -> bool:
-        """Whether frame `query` of the stream sees frame `key` (both counted from 0, the first frame since the reset)."""
+        """Whether frame `query` sees frame `key`, both counted from 0, the first frame since the reset."""
         if key > query:
             return False
         if not self.evicts or self.window is None:
@@ -65,7 +65,9 @@ class CachePolicy:
     def check(self, frames: int) -> None:
         """Raise `StreamFull` if a stream of `frames` frames does not fit (`full:N` only)."""
         if not self.evicts and self.window is not None and frames > self.window:
-            raise StreamFull(f"the stream has {frames} frames, but policy {self} holds {self.window}; reset it, or let it slide")
+            raise StreamFull(
+                f"the stream has {frames} frames, but policy {self} holds {self.window}; reset it, or let it slide"
+            )
 
     def visibility(self, frames: int) -> Tensor:
         """[frames, frames] bool: row i is what frame i of a clip sees."""
@@ -87,7 +89,9 @@ def parse_policy(text: str | CachePolicy) -> CachePolicy:
     if match is None:
         raise ConfigError(f"cache policy {text!r} is not understood; expected full:N, window:W or sink_window:S,W")
     kind, count, sinks, window = match.groups()
-    policy = CachePolicy(int(sinks), int(window)) if kind is None else CachePolicy(0, int(count), evicts=kind == "window")
+    policy = (
+        CachePolicy(int(sinks), int(window)) if kind is None else CachePolicy(0, int(count), evicts=kind == "window")
+    )
     if policy.window is None or policy.window < 1:
         raise ConfigError(f"cache policy {text!r} has a window of {policy.window} frames; expected at least 1")
     return policy

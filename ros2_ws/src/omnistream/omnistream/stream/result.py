@@ -54,5 +54,7 @@ class StepResult:
         if self.depth is None or self.rays is None:
             raise ConfigError("points need depth and rays; ask for both in `want`")
         rays = torch.from_numpy(self.rays).movedim(-1, 0)[None]
-        full = F.interpolate(rays, size=self.depth.shape, mode="bilinear", align_corners=False)[0].movedim(0, -1).numpy()
+        full = (
+            F.interpolate(rays, size=self.depth.shape, mode="bilinear", align_corners=False)[0].movedim(0, -1).numpy()
+        )
         return full[..., :3] + self.depth[..., None] * full[..., 3:]

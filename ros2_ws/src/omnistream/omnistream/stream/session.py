@@ -18,13 +18,13 @@ from omnistream.geometry.pinhole import intrinsics_from_fov
 from omnistream.geometry.rotations import matrix_from_quaternion
 from omnistream.heads.camera import split_camera
 from omnistream.heads.heads import HEADS, confidence
+from omnistream.model.fingerprint import model_hash
 from omnistream.model.omnistream import OmniStream
 from omnistream.stream.gate import TimeBase
 from omnistream.stream.policy import CachePolicy, parse_policy
 from omnistream.stream.preprocess import check_image, network_size, preprocess
 from omnistream.stream.result import StepResult
 from omnistream.stream.state import StreamState
-from omnistream.model.fingerprint import model_hash
 
 DEFAULT_POLICY = "sink_window:1,15"
 """Frame 0, the origin of the world, stays visible."""
@@ -145,7 +145,9 @@ class StreamSession:
         if self._state is not None:
             self._state.reset()
 
-    def step(self, image: NDArray[np.uint8], stamp: float | None = None, want: Iterable[str] | None = None) -> StepResult:
+    def step(
+        self, image: NDArray[np.uint8], stamp: float | None = None, want: Iterable[str] | None = None
+    ) -> StepResult:
         """Feed one image, uint8 [H, W, 3] RGB; stamp in seconds (needed under `time_base="stamps"`).
 
         want: which of `outputs` to compute (None: all). Features come for free; the other heads run only if wanted.
@@ -178,7 +180,11 @@ class StreamSession:
             return float(self.frames_seen)
         if stamp is None or not np.isfinite(stamp):
             raise InputError(f"stamp is {stamp}; time_base 'stamps' needs one for every image, in seconds")
-        return 0.0 if self.frames_seen == 0 or self._first_stamp is None else (stamp - self._first_stamp) * self._nominal_rate
+        return (
+            0.0
+            if self.frames_seen == 0 or self._first_stamp is None
+            else (stamp - self._first_stamp) * self._nominal_rate
+        )
 
     def _result(
         self,

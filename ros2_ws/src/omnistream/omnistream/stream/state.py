@@ -35,7 +35,9 @@ class StateSpec:
     def check(self, config: BackboneConfig) -> None:
         patch = config.patch_size
         if self.height % patch or self.width % patch or min(self.height, self.width) < patch:
-            raise ConfigError(f"frames are {self.height} x {self.width} pixels; both sides must be multiples of {patch}")
+            raise ConfigError(
+                f"frames are {self.height} x {self.width} pixels; both sides must be multiples of {patch}"
+            )
 
     def shape(self, config: BackboneConfig) -> tuple[int, ...]:
         """[layers, 2 (key, value), B, heads, slots * tokens, head width]."""
@@ -53,7 +55,9 @@ class StateSpec:
 class StreamState:
     """The slots, how many frames were seen, and where time stands. Create it through an engine or `Backbone.stream`."""
 
-    def __init__(self, config: BackboneConfig, spec: StateSpec, *, start_index: int = 0, device: torch.device | str = "cpu"):
+    def __init__(
+        self, config: BackboneConfig, spec: StateSpec, *, start_index: int = 0, device: torch.device | str = "cpu"
+    ):
         spec.check(config)
         self.spec = spec
         self.tokens = config.tokens_per_frame(spec.height, spec.width, spec.camera_token)
@@ -81,7 +85,7 @@ class StreamState:
         return torch.arange(frames, dtype=torch.float64) + (self.start_index + self.frames_seen)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Write the coming frame's k, v ([B, H, tokens, d]) into its slot and attend to all valid slots, without a mask.
+        """Write the coming frame's k, v ([B, H, tokens, d]) into its slot and attend to all valid slots, unmasked.
 
         Valid slots are always the first `filled` ones, so a slice is all it takes.
         """
