@@ -96,7 +96,7 @@ def test_a_configure_parameter_is_locked_while_configured(graph: Graph) -> None:
 
 def test_lists_are_lists_and_may_be_empty(graph: Graph, parameters: Parameters) -> None:
     assert parameters["cameras"] == [] and parameters["extrinsic"] == []
-    assert graph.set_parameter("/subject", "extrinsic", [0.0, 0, 0, 0, 0, 0, 1.0]).successful
+    assert graph.set_parameter("/subject", "extrinsic", [0.0] * 6 + [1.0]).successful
     assert parameters["extrinsic"] == [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]
 
 

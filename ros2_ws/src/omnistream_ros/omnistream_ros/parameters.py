@@ -177,18 +177,22 @@ class Parameters(Mapping[str, Any]):
         return len(self._values)
 
     def _declare(self, spec: ParameterSpec) -> Any:
-        value = list(spec.default) if isinstance(spec.default, tuple) else spec.default
-        default = Parameter(spec.name, spec.ros_type, value)  # the type is given: an empty list has none of its own
+        is_list = isinstance(spec.default, (list, tuple))
+        # rclpy takes [] for a list of bytes, so for an empty list only the type is declared.
+        default = spec.ros_type if is_list and not spec.default else list(spec.default) if is_list else spec.default
         try:
-            declared = self._node.declare_parameter(spec.name, default.get_parameter_value(), spec.descriptor())
+            declared = self._node.declare_parameter(spec.name, default, spec.descriptor())
         except InvalidParameterTypeException:
             given = self._node._parameter_overrides[spec.name].value
             hint = f"; write {given}.0" if isinstance(given, int) and spec.ros_type is Parameter.Type.DOUBLE else ""
-            raise ConfigError(
-                f"parameter {spec.name} is {given!r}; expected {spec.ros_type.name.lower().replace('_', ' ')}{hint}"
-            ) from None
+            raise ConfigError(f"parameter {spec.name} is {given!r}; expected {_type_name(spec)}{hint}") from None
         except InvalidParameterValueException as error:
             raise ConfigError(f"parameter {error}") from None
+        if declared.value is None:  # no default, or "[]" in a file, which has no type either
+            if not is_list:
+                raise ConfigError(f"parameter {spec.name} has no value; expected {_type_name(spec)}")
+            declared = Parameter(spec.name, spec.ros_type, [])
+            self._node.set_parameters([declared])
         if reason := spec.problem(declared.value):
             raise ConfigError(f"parameter {reason}")
         return _plain(declared.value)
@@ -218,6 +222,10 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, (bool, int, float, str, bytes, type(None))) else list(value)
 
 
+def _type_name(spec: ParameterSpec) -> str:
+    return spec.ros_type.name.lower().replace("_", " ")
+
+
 def reference_rows(specs: Iterable[ParameterSpec]) -> list[tuple[str, str, str, str, str]]:
     """(name, type, default, allowed, description) of each, as text for a documentation table."""
     rows = []
@@ -226,6 +234,5 @@ def reference_rows(specs: Iterable[ParameterSpec]) -> list[tuple[str, str, str, 
         text = str(default).lower() if isinstance(default, bool) else repr(default).replace("'", '"')
         allowed = spec.limits() + (f" {spec.unit}" if spec.unit else "")
         when = "" if spec.effect is Effect.NOW else f" ({spec.effect.value})"
-        kind = spec.ros_type.name.lower().replace("_", " ")
-        rows.append((spec.name, kind, text, allowed.strip(), spec.description + when))
+        rows.append((spec.name, _type_name(spec), text, allowed.strip(), spec.description + when))
     return rows

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`run`: the main function of every node executable. SIGINT or SIGTERM ends it with exit code 0 within 5 seconds.
+
+The executor runs in a thread and the main thread only waits, because Python delivers signals to the main thread, and
+between bytecodes: there they are always heard, also while a callback is deep inside a library. rclpy's own handlers are
+not used, since they invalidate the context at once and with it the last message a node may want to send.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+from omnistream.errors import OmniStreamError
+
+SHUTDOWN_SECONDS = 4.0
+"""After this the process ends whatever a library is doing; `ros2 launch` sends SIGTERM after 5 s."""
+
+
+def run(make_node: Callable[[], Node], args: Sequence[str] | None = None, threads: int = 1) -> int:
+    """Runs the node that `make_node` returns until a signal comes, or until its event `finished` (if it has one) is set.
+
+    Args:
+        make_node: called once rclpy is initialised.
+        args: command line; default: `sys.argv`.
+        threads: of the executor. Callbacks of one callback group never overlap, whatever the number.
+
+    At the end ``node.stop()`` is called where a node has it, with the context still valid.
+
+    Returns:
+        The exit code: 0; 1 when a callback raised; 2 when a parameter or argument was refused.
+    """
+    signalled: list[int] = []
+
+    def remember(number: int, _frame: FrameType | None) -> None:
+        signalled.append(number)  # nothing else: a lock here could be one that the main thread holds
+
+    rclpy.init(args=list(sys.argv if args is None else args), signal_handler_options=SignalHandlerOptions.NO)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, remember)
+    try:
+        node: Any = make_node()
+    except OmniStreamError as error:
+        rclpy.logging.get_logger("omnistream").fatal(str(error))
+        rclpy.shutdown()
+        return 2
+    executor = SingleThreadedExecutor() if threads == 1 else MultiThreadedExecutor(num_threads=threads)
+    executor.add_node(node)
+    failures: list[BaseException] = []
+    spinner = threading.Thread(target=_spin, args=(executor, node, failures), name="executor", daemon=True)
+    spinner.start()
+    finished: threading.Event = getattr(node, "finished", None) or threading.Event()
+    while not (signalled or finished.wait(0.05) or not spinner.is_alive()):
+        pass
+    _deadline(node)
+    executor.shutdown(timeout_sec=1.0)
+    spinner.join(timeout=1.0)
+    if callable(stop := getattr(node, "stop", None)):
+        stop()
+    node.destroy_node()
+    rclpy.try_shutdown()
+    return 1 if failures else 0
+
+
+def _spin(executor: Any, node: Node, failures: list[BaseException]) -> None:
+    try:
+        executor.spin()
+    except ExternalShutdownException:
+        pass
+    except BaseException as error:  # reported, then the process ends: a half-dead node is worse
+        failures.append(error)
+        import traceback
+
+        node.get_logger().fatal("a callback raised:\n" + "".join(traceback.format_exception(error)))
+
+
+def _deadline(node: Node) -> None:
+    """Ends the process hard when an orderly end takes too long, e.g. inside a step of a large model on a slow CPU."""
+
+    def end() -> None:
+        node.get_logger().warning(
+            f"still busy after {SHUTDOWN_SECONDS:.0f} s: ending without waiting for the current step"
+        )
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
+    timer = threading.Timer(SHUTDOWN_SECONDS, end)
+    timer.daemon = True
+    timer.start()

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One thread beside the ROS executor that does the heavy work: newest item first, older ones told to be superseded.
+
+A subscription callback only calls `put`; the executor stays free for services, parameters and diagnostics. Everything
+that touches what the thread works on goes through `call`, between two items, so the work itself needs no locks.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, Generic, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Worker(Generic[Item]):
+    """Handles items of several sources in turn, all on one thread.
+
+    Args:
+        name: of the thread.
+        handle: ``handle(source, items)`` with the waiting items of one source, newest first. Normally it uses the first
+            that is good and counts the others. It must not raise.
+        capacity: items of a source that may wait. More than one, so that a newest item that turns out to be unusable
+            does not cost the good one before it.
+        evicted: called with (source, item) when a waiting item had to go because there were more than `capacity`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        handle: Callable[[str, list[Item]], None],
+        capacity: int = 4,
+        evicted: Callable[[str, Item], None] = lambda source, item: None,
+    ) -> None:
+        self._name = name
+        self._handle = handle
+        self._capacity = capacity
+        self._evicted = evicted
+        self._waiting: dict[str, deque[Item]] = {}  # in the order in which sources began to wait
+        self._commands: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        self._wake = threading.Condition()
+        self._stop = False
+        self._thread: threading.Thread | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether the thread is alive."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self) -> None:
+        """Starts the thread; nothing happens if it runs."""
+        if self.running:
+            return
+        self._stop = False
+        # Daemon: a step cannot be interrupted, and must not keep the process from ending.
+        self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout: float | None = None) -> bool:
+        """Ends the thread after the item in hand, drops what waits. False if it is still busy after `timeout` seconds."""
+        with self._wake:
+            self._stop = True
+            self._waiting.clear()
+            self._wake.notify()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
+        return not self.running
+
+    def put(self, source: str, item: Item) -> None:
+        """Hands over an item; never blocks."""
+        old = None
+        with self._wake:
+            if self._stop:
+                return
+            items = self._waiting.setdefault(source, deque())
+            items.append(item)
+            if len(items) > self._capacity:
+                old = items.popleft()
+            self._wake.notify()
+        if old is not None:
+            self._evicted(source, old)
+
+    def call(self, function: Callable[[], Result], timeout: float | None = None) -> Result:
+        """Runs `function` on the thread, between two items, and returns its result or raises its exception.
+
+        Runs it here and now when the thread is not running, or when called from it.
+
+        Raises:
+            TimeoutError: the item in hand took longer than `timeout` seconds; `function` will not run then.
+        """
+        future: Future[Result] = Future()
+        with self._wake:
+            here = not self.running or self._stop or self._thread is threading.current_thread()
+            if not here:
+                self._commands.append((function, future))
+                self._wake.notify()
+        if here:
+            return function()
+        try:
+            return future.result(timeout)
+        except TimeoutError:
+            if future.cancel():
+                raise
+            return future.result()  # it had just begun
+
+    def _run(self) -> None:
+        while (job := self._next()) is not None:
+            job()
+        while self._commands:  # whoever waits for an answer gets one
+            self._execute(*self._commands.popleft())
+
+    def _next(self) -> Callable[[], None] | None:
+        with self._wake:
+            self._wake.wait_for(lambda: self._stop or self._commands or self._waiting)
+            if self._stop:
+                return None
+            if self._commands:
+                function, future = self._commands.popleft()
+                return lambda: self._execute(function, future)
+            source = next(iter(self._waiting))
+            items = list(reversed(self._waiting.pop(source)))
+            return lambda: self._handle(source, items)
+
+    @staticmethod
+    def _execute(function: Callable[[], Any], future: Future[Any]) -> None:
+        if not future.set_running_or_notify_cancel():
+            return
+        try:
+            future.set_result(function())
+        except BaseException as error:
+            future.set_exception(error)
