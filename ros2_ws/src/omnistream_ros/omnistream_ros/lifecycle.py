@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The base of our lifecycle nodes: readable failures, transitions that may be asked for twice, autostart, fault handling.
+"""The base of our lifecycle nodes: readable failures, transitions that may be repeated, autostart, faults.
 
 A node implements `configure`, `activate`, `deactivate` and `cleanup` and raises what goes wrong; this class turns that
 into lifecycle results:
 
-    OmniStreamError, OSError    the transition fails, the reason is logged and kept in `fault`; the node stays where it was
+    OmniStreamError, OSError    the transition fails, the reason is logged and kept in `fault`; the state stays
     anything else               a bug: the traceback is logged, the node passes error processing and is unconfigured
     self.raise_fault("...")     from any thread, while active: as above, the reason stays in `fault`
 """
@@ -61,7 +61,7 @@ class ManagedNode(LifecycleNode):
         self.fault = ""
         """Why the last transition failed, or why the node left `active` by itself; '' when all is well."""
         self.failed = False
-        """Whether the node is unconfigured because of an error while it worked, and not because nobody configured it."""
+        """Whether the node is unconfigured because of an error at work, not because nobody configured it."""
         self.parameters = Parameters(
             self, [*LIFECYCLE_PARAMETERS, *specs], locked=lambda: self.state in (State.INACTIVE, State.ACTIVE)
         )
@@ -93,7 +93,7 @@ class ManagedNode(LifecycleNode):
     # ---------------------------------------------------------------- for the node and its threads
 
     def raise_fault(self, reason: str) -> None:
-        """Leaves `active` through error processing because of `reason`. May be called from any thread; returns at once."""
+        """Leaves `active` through error processing because of `reason`. From any thread; returns at once."""
         self._pending_fault = reason
         self._fault_signal.trigger()
 

@@ -28,7 +28,7 @@ SHUTDOWN_SECONDS = 4.0
 
 
 def run(make_node: Callable[[], Node], args: Sequence[str] | None = None, threads: int = 1) -> int:
-    """Runs the node that `make_node` returns until a signal comes, or until its event `finished` (if it has one) is set.
+    """Runs the node of `make_node` until a signal comes, or until its event `finished` (if it has one) is set.
 
     Args:
         make_node: called once rclpy is initialised.

@@ -12,6 +12,7 @@ Everything is torn down at the end of the ``with`` block. `wait` fails with what
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -125,7 +126,5 @@ def _qos(text: str) -> QoSProfile:
 
 
 def _spin(executor: SingleThreadedExecutor) -> None:
-    try:
+    with contextlib.suppress(ExternalShutdownException):
         executor.spin()
-    except ExternalShutdownException:
-        pass

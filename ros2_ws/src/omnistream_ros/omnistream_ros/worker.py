@@ -61,7 +61,7 @@ class Worker(Generic[Item]):
         self._thread.start()
 
     def stop(self, timeout: float | None = None) -> bool:
-        """Ends the thread after the item in hand, drops what waits. False if it is still busy after `timeout` seconds."""
+        """Ends the thread after the item in hand, drops what waits. False if still busy after `timeout` seconds."""
         with self._wake:
             self._stop = True
             self._waiting.clear()
