@@ -25,6 +25,12 @@ from omnistream.errors import InputError
 U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]
 
+PICTURE_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
+"""Picture files that are opened. Pillow knows more, some of which start other programs."""
+
+UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
+"""What Pillow raises for a file that is damaged or no picture."""
+
 # encoding -> (bytes per channel value, channels, order of the channels that make RGB)
 _PACKED: dict[str, tuple[int, int, tuple[int, int, int]]] = {
     "rgb8": (1, 3, (0, 1, 2)),
@@ -140,11 +146,11 @@ def decode_compressed(data: Any, format: str = "") -> U8:
     if view.size == 0:
         raise InputError(f"compressed image (format {format!r}) is empty; expected jpeg or png data")
     try:
-        with Image.open(io.BytesIO(view)) as picture:
+        with Image.open(io.BytesIO(view), formats=PICTURE_FORMATS) as picture:
             return pillow_to_rgb(picture)
     except InputError:
         raise
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         start = view[:8].tobytes().hex(" ")
         raise InputError(
             f"compressed image (format {format!r}, {view.size} bytes, starting {start}) cannot be decoded: {error}"
