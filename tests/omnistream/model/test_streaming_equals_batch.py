@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one invariant. For any way of cutting a clip into calls and any cache policy, streaming equals batch, and no
-output depends on a later frame: max |a - b| <= 2e-5 * max(1, max |b|) in float32, on patches, CLS, camera and every layer."""
+output depends on a later frame: max |a - b| <= 2e-5 * max(1, max |b|) in float32, on every token and layer."""
 
 from __future__ import annotations
 

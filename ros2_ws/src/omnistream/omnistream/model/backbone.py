@@ -83,7 +83,7 @@ class Backbone(nn.Module):
                 nn.init.zeros_(module.bias)
         fan_in = 3 * self.config.patch_size**2
         nn.init.trunc_normal_(self.patch_embed.proj.weight, std=1 / math.sqrt(fan_in))
-        nn.init.zeros_(self.patch_embed.proj.bias)
+        nn.init.zeros_(self.patch_embed.proj.bias)  # type: ignore[arg-type]  # Conv2d has a bias by default
         for token in (self.cls_token, self.register_token, self.camera_token):
             nn.init.trunc_normal_(token, std=0.02)
         nn.init.zeros_(self.mask_token)

@@ -29,7 +29,7 @@ class BackboneConfig:
     mlp_ratio: float = 4.0
     ffn: Literal["mlp", "swiglu"] = "mlp"
     rope_layout: Literal["rotary", "released"] = "rotary"
-    """`rotary`: angles tiled [y, x, y, x], a true rotation (DINOv3). `released`: [y, y, x, x], the authors' checkpoint."""
+    """`rotary`: angles [y, x, y, x], a true rotation (DINOv3). `released`: [y, y, x, x], the authors' checkpoint."""
     temporal_rope: bool = True
     """False puts the y/x frequencies that time displaced back: then a single image is treated exactly as by DINOv3."""
     rope_base: float = 100.0

@@ -24,10 +24,9 @@ def network_size(height: int, width: int, image_size: int | tuple[int, int], pat
         if image_size < patch:
             raise ConfigError(f"image_size is {image_size}; expected at least {patch} (one patch)")
         ratio = math.sqrt(height / width)
-        return (
-            max(patch, round(image_size * ratio / patch) * patch),
-            max(patch, round(image_size / ratio / patch) * patch),
-        )
+        sides = (image_size * ratio, image_size / ratio)
+        h, w = (max(1, math.floor(side / patch + 0.5)) * patch for side in sides)
+        return h, w
     h, w = image_size
     if h % patch or w % patch or min(h, w) < patch:
         raise ConfigError(f"image_size is {h} x {w} (height x width); expected multiples of {patch}")

@@ -18,13 +18,13 @@ from omnistream.geometry.pinhole import intrinsics_from_fov
 from omnistream.geometry.rotations import matrix_from_quaternion
 from omnistream.heads.camera import split_camera
 from omnistream.heads.heads import HEADS, confidence
-from omnistream.model.fingerprint import model_hash
 from omnistream.model.omnistream import OmniStream
 from omnistream.stream.gate import TimeBase
 from omnistream.stream.policy import CachePolicy, parse_policy
 from omnistream.stream.preprocess import check_image, network_size, preprocess
 from omnistream.stream.result import StepResult
 from omnistream.stream.state import StreamState
+from omnistream.weights.identity import model_hash
 
 DEFAULT_POLICY = "sink_window:1,15"
 """Frame 0, the origin of the world, stays visible."""

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The session: images of any size in, results as documented out; what it refuses, and that its memory is fixed."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from omnistream import StreamSession
+from omnistream.errors import ConfigError, InputError, StreamFull
+from omnistream.model.omnistream import OmniStream
+from omnistream.stream.preprocess import network_size, preprocess
+
+
+def session(model: OmniStream, **kwargs) -> StreamSession:
+    return StreamSession(model, **{"dtype": "float32", "device": "cpu", **kwargs})
+
+
+def images(count: int, height: int = 60, width: int = 80, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 255, (count, height, width, 3), dtype=np.uint8)
+
+
+def test_result_shapes_and_ranges(tiny_model):
+    stream = session(tiny_model)
+    for i, image in enumerate(images(3)):
+        result = stream.step(image, stamp=10 + i / 30)
+    h, w = result.network_size
+    assert (h, w) == stream.network_size(60, 80) == (48, 80)
+    assert result.index == 2 and result.time == 2.0 and result.stamp == pytest.approx(10 + 2 / 30)
+    assert result.depth.shape == result.depth_confidence.shape == (h, w)
+    assert result.depth.dtype == np.float32 and (result.depth > 0).all() and (result.depth_confidence >= 1).all()
+    assert result.rays.shape == (h // 2, w // 2, 6) and result.ray_confidence.shape == (h // 2, w // 2)
+    np.testing.assert_allclose(result.T_world_camera[:3, :3] @ result.T_world_camera[:3, :3].T, np.eye(3), atol=1e-6)
+    assert result.K.shape == (3, 3) and result.K[0, 0] > 0
+    assert result.features.shape == (h // 16, w // 16, 64) and result.cls.shape == (64,)
+    assert result.scale == "metric"
+    assert set(result.timings) == {"preprocess", "backbone", "heads"}
+    points = result.points()
+    assert points.shape == (h, w, 3)
+    middle = result.rays[h // 4, w // 4]
+    assert np.linalg.norm(points[h // 2, w // 2] - middle[:3]) < 10 * result.depth.max() * np.linalg.norm(middle[3:])
+
+
+def test_session_equals_batch_on_the_same_pixels(tiny_model):
+    clip = images(9)
+    stream = session(tiny_model, policy="sink_window:1,3")
+    results = [stream.step(image) for image in clip]
+    x = torch.stack([preprocess(image, (48, 80), tiny_model.config)[0] for image in clip])[None]
+    with torch.no_grad():
+        features, heads = tiny_model(x, "sink_window:1,3")
+    for i, result in enumerate(results):
+        np.testing.assert_allclose(result.depth, heads.depth[0, i], rtol=1e-4)
+        np.testing.assert_allclose(result.features.reshape(-1, 64), features.patches[0, i], atol=2e-4)
+        np.testing.assert_allclose(result.T_world_camera[:3, 3], heads.camera[0, i, :3], atol=1e-4)
+
+
+def test_only_wanted_heads(tiny_model):
+    stream = session(tiny_model)
+    result = stream.step(images(1)[0], want=["features", "pose"])
+    assert result.depth is None and result.rays is None and result.T_world_camera is not None
+    with pytest.raises(ConfigError, match="points need depth and rays"):
+        result.points()
+    with pytest.raises(ConfigError, match=r"wanted \['smell'\]"):
+        stream.step(images(1)[0], want=["smell"])
+
+
+def test_a_backbone_alone_gives_features(tiny_model):
+    config = dataclasses.replace(tiny_model.config, heads=None, camera_token=False, scale="none")
+    result = session(OmniStream(config)).step(images(1)[0])
+    assert result.features is not None and result.depth is None and result.T_world_camera is None
+
+
+def test_stamps_advance_time(tiny_model):
+    stream = session(tiny_model, time_base="stamps", nominal_rate=10.0)
+    stamps = [1e9, 1e9 + 0.1, 1e9 + 0.5]
+    times = [stream.step(image, stamp).time for image, stamp in zip(images(3), stamps, strict=True)]
+    np.testing.assert_allclose(times, [0, 1, 5], atol=1e-5)
+    stream.reset()
+    assert stream.step(images(1)[0], 1e9 + 7).time == 0
+    with pytest.raises(InputError, match="needs one for every image"):
+        stream.step(images(1)[0])
+
+
+def test_lost_frames_are_felt_under_stamps_only(tiny_model):
+    clip = images(3)
+
+    def last(time_base: str, gap: float) -> np.ndarray:
+        stream = session(tiny_model, time_base=time_base)
+        return [stream.step(image, at) for image, at in zip(clip, [0, 1 / 30, 1 / 30 + gap], strict=True)][-1].features
+
+    assert np.array_equal(last("index", 1 / 30), last("index", 0.5))
+    assert np.abs(last("stamps", 1 / 30) - last("stamps", 0.5)).max() > 1e-3
+
+
+def test_reset_starts_a_new_world_and_admits_another_size(tiny_model):
+    stream = session(tiny_model)
+    first = stream.step(images(1)[0])
+    stream.step(images(1, seed=1)[0])
+    with pytest.raises(InputError, match="reset it first"):
+        stream.step(images(1, 80, 60)[0])
+    stream.reset()
+    assert stream.frames_seen == 0
+    np.testing.assert_array_equal(stream.step(images(1)[0]).depth, first.depth)
+    stream.reset()
+    assert stream.step(images(1, 80, 60)[0]).depth.shape == (80, 48)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((60, 80), np.uint8),
+        np.zeros((60, 80, 4), np.uint8),
+        np.zeros((60, 80, 3), np.float32),
+        np.zeros((0, 80, 3), np.uint8),
+        [[1, 2, 3]],
+    ],
+)
+def test_bad_images_are_named_and_change_nothing(tiny_model, image):
+    stream = session(tiny_model)
+    stream.step(images(1)[0])
+    with pytest.raises(InputError, match="image is"):
+        stream.step(image)
+    assert stream.frames_seen == 1
+
+
+def test_full_stream_says_so(tiny_model):
+    stream = session(tiny_model, policy="full:2")
+    for image in images(2):
+        stream.step(image)
+    with pytest.raises(StreamFull):
+        stream.step(images(1)[0])
+    assert stream.frames_seen == stream.filled == stream.slots == 2
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"policy": "full"}, "no bound"),
+        ({"time_base": "sundial"}, "time_base is 'sundial'"),
+        ({"nominal_rate": 0}, "nominal_rate is 0"),
+        ({"image_size": 8}, "image_size is 8"),
+        ({"image_size": (50, 64)}, "multiples of 16"),
+        ({"num_threads": 0}, "num_threads is 0"),
+    ],
+)
+def test_bad_settings_are_refused_at_once(tiny_model, kwargs, message):
+    with pytest.raises(ConfigError, match=message):
+        session(tiny_model, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("source", "budget", "expected"),
+    [
+        ((480, 640), 224, (192, 256)),
+        ((720, 1280), 224, (176, 304)),
+        ((640, 480), 224, (256, 192)),
+        ((224, 224), 224, (224, 224)),
+        ((10, 1000), 224, (16, 2240)),
+        ((480, 640), (224, 224), (224, 224)),
+    ],
+)
+def test_network_size_keeps_the_aspect_ratio(source, budget, expected):
+    assert network_size(*source, budget) == expected
+
+
+def test_memory_is_known_before_the_first_frame(tiny_model):
+    stream = session(tiny_model, policy="window:4")
+    expected = stream.cache_nbytes(60, 80)
+    assert f"{expected / 2**20:.1f} MiB" in stream.memory_report(60, 80)
+    for image in images(6):
+        stream.step(image)
+        assert stream.nbytes == expected
+
+
+@pytest.mark.slow
+def test_five_thousand_frames_take_no_more_memory_or_time(tiny_model):
+    """Resident memory grows < 1 % after warm-up; the median step of the last 500 is <= 1.05 of that of 500..1000."""
+    import psutil
+
+    stream = session(tiny_model, policy="window:16")
+    clip = images(32, 120, 160)
+    process = psutil.Process()
+    steps = np.empty(5000)
+    for i in range(5000):
+        begin = time.process_time()  # the CPU's time: other processes do not count
+        stream.step(clip[i % 32], stamp=i / 30)
+        steps[i] = time.process_time() - begin
+        if i == 500:
+            before = process.memory_info().rss
+    growth = process.memory_info().rss / before - 1
+    ratio = np.median(steps[-500:]) / np.median(steps[500:1000])
+    print(f"resident memory {growth:+.2%}, step time ratio {ratio:.3f}")
+    assert growth < 0.01
+    assert ratio <= 1.05
