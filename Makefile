@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+# Everything happens in .venv and build/; nothing needs root. `make help` lists the targets.
+
+SHELL := /bin/bash
+VENV  := .venv
+BIN   := $(VENV)/bin
+DONE  := $(VENV)/stamps
+PIP   := $(BIN)/python -m pip --disable-pip-version-check install -qq --constraint constraints.txt
+JOBS  ?= 2
+INPUT ?=
+ARGS  ?=
+
+# On a machine with ROS 2 its rclpy and messages are used; elsewhere they come from PyPI.
+comma      := ,
+EXTRAS     := io,viz,test$(if $(ROS_DISTRO),,$(comma)ros)
+VENV_FLAGS := $(if $(ROS_DISTRO),--system-site-packages)
+INTERFACES := ros2_ws/src/omnistream_msgs tools/interfaces/tf2_msgs
+
+PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all lint types arrows colcon docs docs-check bench-node clean clean-all
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+setup: $(DONE)/messages  ## check the machine, make .venv with pinned packages, build the ROS 2 messages
+
+demo: setup  ## stream a recording through two ROS 2 nodes; INPUT=<video | folder | rosbag2> for your own
+	@$(BIN)/omnistream-up --network loopback demo $(if $(INPUT),"$(INPUT)") $(ARGS)
+
+test: setup  ## the tests that take minutes at most; ARGS are given to pytest
+	$(PYTEST) -m "not slow" $(ARGS)
+
+test-all: setup  ## the slow tests too
+	$(PYTEST) $(ARGS)
+
+lint: $(DONE)/dev  ## style of the code
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(DONE)/dev  ## static types
+	$(BIN)/mypy
+
+arrows: setup  ## which package may import which
+	$(BIN)/python -m pytest -q tests/test_arrows.py
+
+colcon: $(DONE)/venv  ## build ros2_ws with colcon (from PyPI where no ROS 2 is sourced)
+	@PYTHON=$(BIN)/python tools/colcon_build.sh
+
+docs: setup  ## write the generated reference under docs/
+	@$(BIN)/python tools/generate_reference.py
+
+docs-check: setup  ## fail when the generated reference is not up to date
+	@$(BIN)/python tools/generate_reference.py --check
+
+bench-node: setup  ## what the node adds to the model's own time; writes build/bench_node.json
+	@$(BIN)/python -m omnistream_perception.bench $(ARGS)
+
+clean:  ## remove everything that was built, keep .venv
+	rm -rf build ros2_ws/build ros2_ws/install ros2_ws/log *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+clean-all: clean  ## remove .venv too
+	rm -rf $(VENV)
+
+# --- steps of the setup; each leaves a stamp, so that a second run starts at once -----------------------------------
+
+$(DONE)/venv:
+	@python=$$(PYTHON="$(PYTHON)" tools/check_prerequisites.sh) && \
+	  echo "setup 1/4: $(VENV) with $$python" && $$python -m venv $(VENV_FLAGS) $(VENV)
+	@mkdir -p $(DONE) && touch $@
+
+$(DONE)/torch: $(DONE)/venv constraints.txt tools/install_torch.py
+	@echo "setup 2/4: PyTorch"
+	@TORCH_INDEX_URL="$(TORCH_INDEX_URL)" $(BIN)/python tools/install_torch.py constraints.txt
+	@touch $@
+
+$(DONE)/packages: $(DONE)/torch pyproject.toml
+	@echo "setup 3/4: packages ($(EXTRAS))"
+	@$(PIP) --editable ".[$(EXTRAS)]"
+	@touch $@
+
+$(DONE)/messages: $(DONE)/packages tools/build_messages.py $(shell find $(INTERFACES) -type f)
+	@echo "setup 4/4: ROS 2 messages"
+	@$(BIN)/python tools/build_messages.py $(INTERFACES)
+	@touch $@
+
+$(DONE)/dev: $(DONE)/packages
+	@$(PIP) --editable ".[dev]"
+	@touch $@
