@@ -35,7 +35,9 @@ def wait_for_line(child: ChildProcess, line: str) -> None:
 
 
 def test_output_is_prefixed_and_kept(tmp_path: Path, env: dict[str, str]) -> None:
-    name = module(tmp_path, "talker", "import sys; print('out', *sys.argv[1:]); print('err', file=sys.stderr); sys.exit(3)")
+    name = module(
+        tmp_path, "talker", "import sys; print('out', *sys.argv[1:]); print('err', file=sys.stderr); sys.exit(3)"
+    )
     echo = io.StringIO()
     child = ChildProcess("talker", name, ["a", "b c"], env=env, echo=echo)
     assert child.wait(20.0) == 3
@@ -44,7 +46,9 @@ def test_output_is_prefixed_and_kept(tmp_path: Path, env: dict[str, str]) -> Non
 
 
 def test_sigint_first_then_harder(tmp_path: Path, env: dict[str, str]) -> None:
-    polite = ChildProcess("polite", module(tmp_path, "polite", STUBBORN.replace("SIG_IGN", "default_int_handler")), env=env)
+    polite = ChildProcess(
+        "polite", module(tmp_path, "polite", STUBBORN.replace("SIG_IGN", "default_int_handler")), env=env
+    )
     stubborn = ChildProcess("stubborn", module(tmp_path, "stubborn", STUBBORN), env=env)
     for child in (polite, stubborn):
         wait_for_line(child, "ready")

@@ -32,7 +32,7 @@ class Timetable:
 
     def __init__(self, rate: float, nominal_rate: float, clock: Callable[[], float] = time.monotonic) -> None:
         if rate < 0:
-            raise InputError(f"`rate` is {rate}; expected 0 (the recording's own) or a positive number of frames per second")
+            raise InputError(f"`rate` is {rate}; expected frames per second, or 0 for the recording's own")
         if rate == 0 and not nominal_rate > 0:
             raise InputError(f"`rate` is 0 and the recording's rate is {nominal_rate}; give `rate` a positive number")
         self.fixed = rate > 0
