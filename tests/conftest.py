@@ -7,7 +7,6 @@ This file sets the environment before any test module imports rclpy or torch; bo
 from __future__ import annotations
 
 import atexit
-import fcntl
 import importlib.util
 import os
 import shutil
@@ -18,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from omnistream_ros.environment import MAX_DOMAIN_ID, loopback_environment
+from omnistream_ros.domains import reserved_domain_id
+from omnistream_ros.environment import loopback_environment
 
 REAL_DATA = os.environ.get("OMNISTREAM_REAL_DATA")
 HAVE_ROS = importlib.util.find_spec("rclpy") is not None
@@ -48,7 +48,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Says how many tests on real recordings ran, so that a green run without them is not mistaken for one with them."""
+    """Says how many tests on real recordings ran, lest a green run without them be taken for one with them."""
     counts = {
         outcome: sum("realdata" in report.keywords for report in terminalreporter.getreports(outcome))
         for outcome in ("passed", "failed", "skipped")
@@ -72,34 +72,7 @@ def real_data() -> Path:
 
 @pytest.fixture
 def ros_domain(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """A ROS_DOMAIN_ID that no other test on this machine uses meanwhile, set in the environment for child processes.
-
-    Locked files hand the numbers out: tests run in several workers, and two checkouts may be tested at once.
-    """
-    locks = Path(tempfile.gettempdir()) / "omnistream_ros_domains"
-    locks.mkdir(exist_ok=True, mode=0o777)
-    for offset in range(MAX_DOMAIN_ID):
-        domain = 1 + (os.getpid() * 7 + _next_domain() + offset) % MAX_DOMAIN_ID  # 0 is what everybody else uses
-        lock = os.open(locks / str(domain), os.O_CREAT | os.O_RDWR, 0o666)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            continue
+    """A ROS_DOMAIN_ID that nobody on this machine uses meanwhile, set in the environment for child processes too."""
+    with reserved_domain_id() as domain:
         monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
-        try:
-            yield domain
-        finally:
-            os.close(lock)
-        return
-    pytest.fail(f"all {MAX_DOMAIN_ID} ROS domains of this machine are in use by tests")
-
-
-_domains_handed_out = 0
-
-
-def _next_domain() -> int:
-    """Counts up, so that a test does not get its predecessor's domain while DDS still forgets that one."""
-    global _domains_handed_out
-    _domains_handed_out += 1
-    return _domains_handed_out
+        yield domain

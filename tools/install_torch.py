@@ -83,7 +83,7 @@ def install(constraints: Path) -> None:
         raise Failed(
             f"{requirement} could not be installed from {index}. Either\n"
             "  make setup TORCH_INDEX_URL=URL       with an index of CPU builds that this machine can reach, or\n"
-            f"  make setup TORCH_INDEX_URL={TAKE_ANYTHING}   to take what pip finds, CUDA packages included (about 3 GB)."
+            f"  make setup TORCH_INDEX_URL={TAKE_ANYTHING}   to take what pip finds, CUDA included (about 3 GB)."
         )
     if index != TAKE_ANYTHING and (found := sorted({d.name for d in distributions() if is_cuda(d.name)})):
         raise Failed(f"CUDA packages were installed all the same: {', '.join(found)}; please report this")
