@@ -24,6 +24,8 @@ from omnistream_ros.images import decode, decode_depth_image, stamp_to_ns, stamp
 from omnistream_ros.qos import qos_profile
 from omnistream_ros.testing import Graph
 
+pytestmark = pytest.mark.ros
+
 FRAMES, RATE, SIZE = 12, 50.0, (24, 32)
 K = np.array([[30.0, 0.0, 15.5], [0.0, 31.0, 11.5], [0.0, 0.0, 1.0]])
 D = (0.1, -0.05, 0.0, 0.0, 0.0)
@@ -53,12 +55,12 @@ def recording(tmp_path: Path) -> Path:
 class Camera:
     """The node under test and a test's subscriptions, in one process."""
 
-    def __init__(self, domain_id: int, **parameters: object) -> None:
+    def __init__(self, ros_domain: int, **parameters: object) -> None:
         parameters = {"wait_for_subscribers": 1, **parameters}
         args = ["--ros-args"]
         for name, value in parameters.items():
             args += ["-p", f"{name}:={str(value).lower() if isinstance(value, bool) else value}"]
-        self.graph = Graph(domain_id, args)
+        self.graph = Graph(ros_domain, args)
         self.node: CameraSource | None = None
 
     def start(self) -> CameraSource:
@@ -73,11 +75,11 @@ class Camera:
 
 
 @pytest.fixture
-def camera(domain_id: int) -> Iterator[Callable[..., Camera]]:
+def camera(ros_domain: int) -> Iterator[Callable[..., Camera]]:
     made: list[Camera] = []
 
     def make(**parameters: object) -> Camera:
-        made.append(Camera(domain_id, **parameters))
+        made.append(Camera(ros_domain, **parameters))
         return made[-1]
 
     yield make
@@ -219,14 +221,14 @@ def process(*parameters: str) -> "subprocess.Popen[str]":
     )  # fmt: skip
 
 
-def test_the_process_ends_by_itself_with_0(recording: Path, domain_id: int) -> None:
+def test_the_process_ends_by_itself_with_0(recording: Path, ros_domain: int) -> None:
     child = process(f"input:={recording}")
     output, _ = child.communicate(timeout=30)
     assert child.returncode == 0, output
     assert f"end of the recording: {FRAMES} images" in output
 
 
-def test_a_folder_without_one_readable_image_is_an_error(recording: Path, domain_id: int) -> None:
+def test_a_folder_without_one_readable_image_is_an_error(recording: Path, ros_domain: int) -> None:
     for path in (recording / "rgb").iterdir():
         path.write_bytes(b"not a picture")
     child = process(f"input:={recording}")
@@ -234,9 +236,9 @@ def test_a_folder_without_one_readable_image_is_an_error(recording: Path, domain
     assert child.returncode == 1 and "none of its images can be read" in output, output
 
 
-def test_sigint_ends_a_loop_with_0(recording: Path, domain_id: int) -> None:
+def test_sigint_ends_a_loop_with_0(recording: Path, ros_domain: int) -> None:
     child = process(f"input:={recording}", "loop:=true")
-    with Graph(domain_id) as graph:
+    with Graph(ros_domain) as graph:
         images = graph.collect(Image, TOPIC, connect=False)
         graph.wait(lambda: len(images) > 3, "images of the other process", 20.0)
     child.send_signal(signal.SIGINT)
@@ -247,14 +249,14 @@ def test_sigint_ends_a_loop_with_0(recording: Path, domain_id: int) -> None:
 
 
 @pytest.mark.slow
-def test_no_image_is_lost_between_two_processes_at_30_hz(tmp_path: Path, domain_id: int) -> None:
+def test_no_image_is_lost_between_two_processes_at_30_hz(tmp_path: Path, ros_domain: int) -> None:
     """640x480 rgb8, best effort, Fast DDS with our profile: all of 180 arrive, within milliseconds."""
     folder = tmp_path / "vga"
     with RecordingWriter(folder, rate=30.0, size=(480, 640)) as writer:
         for index in range(10):
             writer.add(picture(index, (480, 640)))
     wanted, delays = 180, []
-    with Graph(domain_id) as graph:
+    with Graph(ros_domain) as graph:
 
         def receive(image: Image) -> None:
             delays.append(time.time() - stamp_to_seconds(image.header.stamp))

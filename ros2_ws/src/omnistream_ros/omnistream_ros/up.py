@@ -33,14 +33,15 @@ NODES = {
     "perception": NodeModule(
         "omnistream_perception.perception_node", "images in; depth, pose, features and points out"
     ),
-    "demo": NodeModule("omnistream_ros.demo", "camera and perception together on a recording, with a report"),
 }
+DEMO = "demo"
 
 DESCRIPTION = """\
 Starts OmniStream's nodes, each as a process of its own, with the environment that lets images through.
 
 nodes:
 {nodes}
+  demo        camera and perception together on a recording, with a report
 
 examples:
   omnistream-up camera --ros-args -p input:=clip.mp4 -p loop:=true
@@ -64,8 +65,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     first_node = next((i for i in range(len(arguments)) if _starts_nodes(arguments, i)), len(arguments))
     parser = _parser()
     options = parser.parse_args(arguments[:first_node])
+    words = arguments[first_node:]
+    if words[:1] == [DEMO]:  # it starts nodes itself, in a domain of its own
+        from omnistream_ros import demo
+
+        return demo.main(words[1:])
     try:
-        commands = split_commands(arguments[first_node:])
+        commands = split_commands(words)
         environment = {**os.environ, **_variables(options.network, options.domain)}
     except ValueError as error:
         parser.error(str(error))
@@ -90,7 +96,7 @@ def split_commands(words: Sequence[str]) -> list[tuple[str, list[str]]]:
         if not group:
             raise ValueError("nothing stands before a '+'; expected the name of a node and its arguments")
         if group[0] not in NODES:
-            raise ValueError(f"unknown node {group[0]!r}; expected one of {', '.join(NODES)}")
+            raise ValueError(f"unknown node {group[0]!r}; expected one of {', '.join([*NODES, DEMO])}")
         commands.append((group[0], group[1:]))
         group = []
     return commands
