@@ -45,7 +45,7 @@ def read_config(directory: Path) -> ModelConfig:
 
 def infer_config(source: TensorSource) -> ModelConfig:
     """Configuration of a bare file, from its shapes; heads are taken to be 64 wide."""
-    _, dim, _ = shape_of(source, "embeddings.cls_token", 3)
+    _, _, dim = shape_of(source, "embeddings.cls_token", 3)
     _, _, patch, _ = shape_of(source, "embeddings.patch_embeddings.weight", 4)
     gated = any(".mlp.gate_proj." in name for name in source.tensors)
     width, _ = shape_of(source, "layer.0.mlp.up_proj.weight", 2)

@@ -71,9 +71,9 @@ def check(source: TensorSource, mapping: Mapping, described: str) -> None:
     missing = [f"{n} {shapes[n]}" for n, slot in mapping.slots.items() if slot.required and n not in source.tensors]
     unknown = [f"{n} {info.shape}" for n, info in source.tensors.items() if n not in mapping.slots]
     misfits, dtypes = [], []
-    for name, info in source.tensors.items():
-        slot = mapping.slots.get(name)
-        if slot is None:
+    for name, slot in mapping.slots.items():  # in the order of the model, which reads better than that of a file
+        info = source.tensors.get(name)
+        if info is None:
             continue
         if info.shape not in slot.shapes:
             misfits.append(f"{name} found {info.shape}, expected {shapes[name]}")

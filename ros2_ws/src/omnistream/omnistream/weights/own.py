@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -67,7 +68,7 @@ def save_model(
 
     dtype: on disk: float32, float16 or bfloat16. float32 is bit-exact.
     overwrite: replace an existing checkpoint of ours; anything else is never replaced.
-    Raises `CheckpointError` if `directory` is taken, or if a tensor is not finite (after rounding to `dtype`).
+    Raises `CheckpointError` if `directory` is taken or cannot be written, or if a value is not finite as `dtype`.
     """
     return write_checkpoint(
         model.config, model.state_dict(), directory, dtype=dtype, made_by=made_by, parent=parent, overwrite=overwrite
@@ -88,20 +89,23 @@ def write_checkpoint(
     target = Path(directory).expanduser()
     _check_target(target, overwrite)
     stored = _to_disk_dtype(config, tensors, torch_dtype(dtype), dtype)
-    with new_directory(target, replace=overwrite) as partial:
-        save_file(stored, partial / WEIGHTS_FILE, metadata={"format": "pt"})
-        data = {
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
-            "model": config_to_dict(config),
-            "outputs": list(config.outputs),
-            "weights_sha256": sha256_of(partial / WEIGHTS_FILE),
-            "weights_dtype": dtype,
-            "made_by": made_by,
-            "made_with": {"omnistream": omnistream.__version__},
-            "parent": parent,
-        }
-        (partial / CONFIG_FILE).write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+    try:
+        with new_directory(target, replace=overwrite) as partial:
+            save_file(stored, partial / WEIGHTS_FILE, metadata={"format": "pt"})
+            data = {
+                "format": FORMAT,
+                "format_version": FORMAT_VERSION,
+                "model": config_to_dict(config),
+                "outputs": list(config.outputs),
+                "weights_sha256": sha256_of(partial / WEIGHTS_FILE),
+                "weights_dtype": dtype,
+                "made_by": made_by,
+                "made_with": {"omnistream": omnistream.__version__},
+                "parent": parent,
+            }
+            (partial / CONFIG_FILE).write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{target} cannot be written: {error}") from error
     return target
 
 

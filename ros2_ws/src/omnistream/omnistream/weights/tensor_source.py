@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import struct
 import zipfile
 from collections.abc import Callable, Sequence
@@ -88,8 +89,7 @@ def pth_file(path: Path) -> TensorSource:
     try:
         data: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{path} is refused by the weights-only loader: {reason}") from error
+        raise CheckpointError(f"{path} is refused by the weights-only loader: {_pickle_reason(error)}") from error
     if not isinstance(data, dict):
         raise CheckpointError(f"{path} holds a {type(data).__name__}; expected a flat dict of tensors")
     foreign = [f"{key!r} ({type(value).__name__})" for key, value in data.items() if not isinstance(value, Tensor)]
@@ -190,6 +190,15 @@ def _safetensors_set(where: str, files: dict[Path, dict[str, TensorInfo]]) -> Te
             raise CheckpointError(f"{holder[name]}: {name!r} cannot be read: {error}") from error
 
     return TensorSource(where, tuple(files), infos, read)
+
+
+def _pickle_reason(error: Exception) -> str:
+    """What is wrong with the file. Torch's own text is mostly about how to switch its protection off."""
+    if named := re.search(r"GLOBAL (\S+)", str(error)):
+        return f"it asks for {named[1]}, and a file of plain tensors needs no such thing"
+    if isinstance(error, pickle.UnpicklingError | EOFError):
+        return "it is not a file of plain tensors saved by torch.save"
+    return str(error).partition(". ")[0].strip() or type(error).__name__
 
 
 def torch_dtype(name: str) -> torch.dtype:
