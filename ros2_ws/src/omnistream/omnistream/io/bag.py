@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The camera of a bag: one image topic, with the CameraInfo that belongs to it. Stamps are the headers', not the log's."""
+"""The camera of a bag: one image topic and its CameraInfo. Stamps are the headers', not the log's."""
 
 from __future__ import annotations
 
@@ -104,6 +104,8 @@ def _choose(bag: BagReader, wanted: str | None) -> Topic:
         named = [topic for topic in images if topic.name == wanted]
         if not named:
             raise InputError(f"{bag.path}: no image topic {wanted!r}. The bag has:\n{topic_table(topics)}")
+        if _is_depth(bag, named[0]):
+            raise InputError(f"{bag.path}: {wanted} holds depth; expected pictures. Image topics:\n{topic_table(images)}")
         return named[0]
     pictures = [topic for topic in images if not _is_depth(bag, topic)] if len(images) > 1 else images
     if len(pictures) != 1:

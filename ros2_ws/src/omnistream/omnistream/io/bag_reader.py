@@ -135,5 +135,5 @@ class BagReader:
 
 
 def _cannot_read(path: Path, error: Exception) -> str:
-    advice = "" if path.suffix == ".bag" else "; if its recording was cut off, `ros2 bag reindex` or `mcap recover` may help"
+    advice = "; `mcap recover` may help if it was cut off" if path.suffix == ".mcap" else ""
     return f"{path}: bag cannot be read: {str(error) or type(error).__name__}{advice}"

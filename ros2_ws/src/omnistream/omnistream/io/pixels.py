@@ -146,7 +146,7 @@ def decode_compressed(data: Any, format: str = "") -> U8:
     if view.size == 0:
         raise InputError(f"compressed image (format {format!r}) is empty; expected jpeg or png data")
     try:
-        with Image.open(io.BytesIO(view), formats=PICTURE_FORMATS) as picture:
+        with Image.open(io.BytesIO(view.data), formats=PICTURE_FORMATS) as picture:
             return pillow_to_rgb(picture)
     except InputError:
         raise

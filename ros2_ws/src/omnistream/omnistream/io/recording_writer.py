@@ -84,7 +84,7 @@ class RecordingWriter:
         index = len(self._stamps)
         stamp = index / self._rate if stamp is None else float(stamp)
         suffix = ".png" if self._quality is None else ".jpg"
-        options = {} if self._quality is None else {"quality": self._quality, "subsampling": 0}
+        options: dict[str, Any] = {} if self._quality is None else {"quality": self._quality, "subsampling": 0}
         with replacing(self._folder / "rgb" / f"{index:06d}{suffix}") as path:
             Image.fromarray(image).save(path, **options)
         if depth is not None:

@@ -53,12 +53,18 @@ class VideoSource(FrameSource):
 
     def _read(self) -> Iterator[Frame]:
         period = 1 / (self.rate or DEFAULT_RATE)
-        index, damaged = 0, self.skipped
+        index, damaged, stamp = 0, self.skipped, 0.0
         with self._open() as (container, stream):
             for picture in self._pictures(container, stream):
                 stamp = float(picture.pts * picture.time_base) if picture.pts is not None else index * period
                 yield Frame(image=_upright(picture), stamp=stamp, index=index, name=f"{self._path.name}#{index}")
                 index += 1
+            # Containers cut short often end without an error. Frames that an edit list hides are not missing, so the
+            # time has to be missing as well as the number.
+            end = float((stream.start_time or 0) + (stream.duration or 0)) * float(stream.time_base or 0)
+            if self.skipped == damaged and index < self._declared and stamp + 2.5 * period < end:
+                found = f"ends after {index} of {self._declared} frames ({stamp:.2f} of {end:.2f} s)"
+                self._unreadable(InputError(f"{self._path}: cut short: {found}"))
         if index == 0 and self.skipped == damaged:
             raise InputError(f"{self._path}: no frame of this video can be decoded")
 
