@@ -70,7 +70,7 @@ def test_time_and_the_released_layout_are_another_model(sharp: Sharp, tmp_path: 
         assert (released(image).patches - plain).abs().max() > 0.1
 
 
-def test_both_namings_of_layers(sharp: Sharp, tmp_path: Path) -> None:
+def test_both_namings_of_layers(sharp: Sharp, tmp_path: Path, refused: Callable[..., str]) -> None:
     reference = dinov3(sharp)
     reference.save_pretrained(tmp_path)
     path = tmp_path / "model.safetensors"
@@ -79,6 +79,8 @@ def test_both_namings_of_layers(sharp: Sharp, tmp_path: Path) -> None:
     for naming in (plain, {f"model.{n}" if n.startswith("layer.") else n: t for n, t in plain.items()}):
         save_file(naming, path)
         assert_equal_outputs(tmp_path, reference)
+    save_file({**plain, "model.layer.0.norm1.bias": torch.zeros(128)}, path)
+    refused(tmp_path, "norm1.bias' in two namings")
 
 
 def test_a_bare_file_tells_its_sizes(sharp: Sharp, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import typing
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -40,6 +41,9 @@ class BackboneConfig:
         for name in ("dim", "depth", "heads", "patch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"backbone.{name} is {getattr(self, name)}; expected a positive integer")
+        for name in ("mlp_ratio", "rope_base", "norm_eps"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigError(f"backbone.{name} is {getattr(self, name)}; expected a positive number")
         if self.registers < 0:
             raise ConfigError(f"backbone.registers is {self.registers}; expected 0 or more")
         if self.dim % self.heads:

@@ -15,7 +15,7 @@ from omnistream.model.backbone import Backbone
 from omnistream.model.config import ModelConfig
 from omnistream.model.omnistream import OmniStream
 from omnistream.weights.files import sha256_of
-from omnistream.weights.mapping import Mapping, assemble, check
+from omnistream.weights.keymap import KeyMap, assemble, check
 from omnistream.weights.shapes import describe
 from omnistream.weights.tensor_source import TensorSource
 
@@ -32,7 +32,7 @@ class Checkpoint:
     """`omnistream`, `released`, `dinov3-transformers` or `dinov3-meta`."""
     config: ModelConfig
     source: TensorSource
-    mapping: Mapping
+    mapping: KeyMap
     """Targets are parameter names of `OmniStream(config)`."""
     weights_sha256: str | None = None
     """What config.json says of the weights file; checked before it is read."""
@@ -56,7 +56,7 @@ class Checkpoint:
             for rule in self.mapping.rules
             if rule.target.startswith(prefix)
         ]
-        return assemble(self.source, Mapping(self.mapping.slots, rules))
+        return assemble(self.source, KeyMap(self.mapping.slots, rules))
 
     def model(self) -> OmniStream:
         """The whole model, float32, on the CPU, in eval mode."""

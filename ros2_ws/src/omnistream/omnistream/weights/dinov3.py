@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from omnistream.model.config import BackboneConfig
-from omnistream.weights.mapping import Mapping, Slot
+from omnistream.weights.keymap import KeyMap, Slot
 
 CAMERA_TOKEN_SEED = 0
 CAMERA_TOKEN_STD = 0.02
 
 
-def map_tokens(result: Mapping, config: BackboneConfig, cls: str, mask: str, registers: str) -> None:
+def map_tokens(result: KeyMap, config: BackboneConfig, cls: str, mask: str, registers: str) -> None:
     """Rules of all tokens, given the file's names of its three."""
     dim, count = config.dim, config.registers
     result.copy("cls_token", (1, 1, dim), cls)

@@ -17,7 +17,7 @@ from omnistream.errors import CheckpointError
 from omnistream.model.config import BackboneConfig, ModelConfig
 from omnistream.weights.dinov3 import map_tokens
 from omnistream.weights.foreign_config import backbone_config, backbone_only
-from omnistream.weights.mapping import Mapping, Slot
+from omnistream.weights.keymap import KeyMap, Slot
 from omnistream.weights.shapes import (
     HEAD_WIDTH,
     backbone_shapes,
@@ -58,10 +58,10 @@ def infer_config(source: TensorSource) -> ModelConfig:
     return backbone_only(path, backbone, image_size=224)
 
 
-def mapping(config: BackboneConfig) -> Mapping:
+def mapping(config: BackboneConfig) -> KeyMap:
     """Names are ours but for the registers; the k third of every qkv bias becomes zero."""
     dim = config.dim
-    result = Mapping()
+    result = KeyMap()
     map_tokens(result, config, "cls_token", "mask_token", "storage_tokens")
     for name, shape in backbone_shapes(config).items():
         if name in TOKENS:

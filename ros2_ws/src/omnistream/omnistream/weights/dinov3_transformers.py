@@ -14,7 +14,7 @@ import torch
 from omnistream.model.config import BackboneConfig, ModelConfig
 from omnistream.weights.dinov3 import map_tokens
 from omnistream.weights.foreign_config import Fields, backbone_config, backbone_only, with_preprocessor
-from omnistream.weights.mapping import Mapping, Slot
+from omnistream.weights.keymap import KeyMap, Slot
 from omnistream.weights.shapes import HEAD_WIDTH, count_layers, heads_for, mlp_ratio_for, shape_of
 from omnistream.weights.tensor_source import TensorSource
 
@@ -70,10 +70,10 @@ def canonical(source: TensorSource) -> TensorSource:
     return source.renamed({n: n.removeprefix("model.") if n.startswith("model.layer.") else n for n in source.tensors})
 
 
-def mapping(config: BackboneConfig, absent_biases: frozenset[str] = frozenset()) -> Mapping:
+def mapping(config: BackboneConfig, absent_biases: frozenset[str] = frozenset()) -> KeyMap:
     """Rules for `config`; `absent_biases` names those of q, v, o, mlp that the file's config switches off (zeros)."""
     dim, width = config.dim, config.mlp_width
-    result = Mapping()
+    result = KeyMap()
     map_tokens(result, config, "embeddings.cls_token", "embeddings.mask_token", "embeddings.register_tokens")
     kernel = (dim, 3, config.patch_size, config.patch_size)
     result.copy("patch_embed.proj.weight", kernel, "embeddings.patch_embeddings.weight")
@@ -106,7 +106,7 @@ def absent_biases(directory: Path) -> frozenset[str]:
     return frozenset(short for short, name in names.items() if not fields.boolean(name, True))
 
 
-def _map_attention(result: Mapping, ours: str, theirs: str, dim: int, absent_biases: frozenset[str]) -> None:
+def _map_attention(result: KeyMap, ours: str, theirs: str, dim: int, absent_biases: frozenset[str]) -> None:
     weights = tuple(f"{theirs}attention.{p}_proj.weight" for p in "qkv")
     biases = tuple(f"{theirs}attention.{p}_proj.bias" for p in "qkv")
     for weight in weights:

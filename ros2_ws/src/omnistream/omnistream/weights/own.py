@@ -18,7 +18,7 @@ model.safetensors
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping as Dict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from omnistream.model.config import ModelConfig, config_from_dict, config_to_dic
 from omnistream.model.omnistream import OmniStream
 from omnistream.weights.checkpoint import Checkpoint
 from omnistream.weights.files import new_directory, read_json, sha256_of
-from omnistream.weights.mapping import Mapping, listing
+from omnistream.weights.keymap import KeyMap, listing
 from omnistream.weights.shapes import model_shapes
 from omnistream.weights.tensor_source import safetensors_file, torch_dtype
 
@@ -61,7 +61,7 @@ def save_model(
     *,
     dtype: str = "float32",
     made_by: str = "omnistream.weights.save_model",
-    parent: Dict[str, Any] | None = None,
+    parent: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write `model` to `directory`, whole or not at all; returns the directory.
@@ -77,12 +77,12 @@ def save_model(
 
 def write_checkpoint(
     config: ModelConfig,
-    tensors: Dict[str, Tensor],
+    tensors: Mapping[str, Tensor],
     directory: str | Path,
     *,
     dtype: str,
     made_by: str,
-    parent: Dict[str, Any] | None,
+    parent: Mapping[str, Any] | None,
     overwrite: bool,
 ) -> Path:
     """As `save_model`, from a state dict of `OmniStream(config)`."""
@@ -122,7 +122,7 @@ def open_own(directory: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: outputs are {data['outputs']}; this model gives {list(config.outputs)}")
     if not (directory / WEIGHTS_FILE).is_file():
         raise CheckpointError(f"{directory} has no {WEIGHTS_FILE}")
-    mapping = Mapping()
+    mapping = KeyMap()
     for name, shape in model_shapes(config).items():
         mapping.copy(name, shape, name)
     source = safetensors_file(directory / WEIGHTS_FILE)
@@ -171,7 +171,7 @@ def _check_target(target: Path, overwrite: bool) -> None:
 
 
 def _to_disk_dtype(
-    config: ModelConfig, tensors: Dict[str, Tensor], dtype: torch.dtype, dtype_name: str
+    config: ModelConfig, tensors: Mapping[str, Tensor], dtype: torch.dtype, dtype_name: str
 ) -> dict[str, Tensor]:
     expected = model_shapes(config)
     found = {name: tuple(t.shape) for name, t in tensors.items()}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from omnistream.model.config import BackboneConfig, ModelConfig
 from omnistream.weights.foreign_config import Fields, backbone_config, backbone_only, with_preprocessor
-from omnistream.weights.mapping import Mapping
+from omnistream.weights.keymap import KeyMap
 from omnistream.weights.shapes import backbone_shapes
 
 PREFIX = "patch_embed."
@@ -36,9 +36,9 @@ def read_config(directory: Path) -> ModelConfig:
     return with_preprocessor(backbone_only(path, backbone, image_size=fields.side("image_size", 512)), directory)
 
 
-def mapping(config: BackboneConfig) -> Mapping:
+def mapping(config: BackboneConfig) -> KeyMap:
     """Every tensor is a copy; only the names differ."""
-    result = Mapping()
+    result = KeyMap()
     for target, shape in backbone_shapes(config).items():
         result.copy(target, shape, released_name(target))
     return result

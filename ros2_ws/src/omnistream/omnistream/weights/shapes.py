@@ -3,15 +3,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 
 import torch
+from torch import nn
 
-from omnistream.errors import CheckpointError
+from omnistream.errors import CheckpointError, ConfigError
 from omnistream.model.backbone import Backbone
 from omnistream.model.config import BackboneConfig, ModelConfig
 from omnistream.model.omnistream import OmniStream
 from omnistream.weights.tensor_source import Shape, TensorSource
+
+MAX_DEPTH = 512
+"""Far beyond any ViT. A config.json is data from elsewhere: absurd sizes must end in an error, not in a long wait."""
 
 HEAD_WIDTH = 64
 """Width of an attention head where a file states none: all DINOv3 models up to H+ (dinov3/hub/backbones.py)."""
@@ -20,15 +25,23 @@ HEAD_WIDTH = 64
 @cache
 def backbone_shapes(config: BackboneConfig) -> dict[str, Shape]:
     """Shape of every parameter of `Backbone(config)`; no memory is allocated for them."""
-    with torch.device("meta"):
-        return {name: tuple(t.shape) for name, t in Backbone(config).state_dict().items()}
+    return _shapes(config, lambda: Backbone(config))
 
 
 @cache
 def model_shapes(config: ModelConfig) -> dict[str, Shape]:
     """Shape of every parameter of `OmniStream(config)`; no memory is allocated for them."""
-    with torch.device("meta"):
-        return {name: tuple(t.shape) for name, t in OmniStream(config).state_dict().items()}
+    return _shapes(config.backbone, lambda: OmniStream(config))
+
+
+def _shapes(config: BackboneConfig, build: Callable[[], nn.Module]) -> dict[str, Shape]:
+    if config.depth > MAX_DEPTH:
+        raise CheckpointError(f"a backbone of depth {config.depth} is beyond what is read ({MAX_DEPTH})")
+    try:
+        with torch.device("meta"):
+            return {name: tuple(t.shape) for name, t in build().state_dict().items()}
+    except (RuntimeError, OverflowError, TypeError) as error:
+        raise CheckpointError(f"a model of these sizes cannot be built ({config}): {error}") from error
 
 
 def describe(config: BackboneConfig) -> str:
@@ -43,9 +56,12 @@ def mlp_ratio_for(dim: int, width: int, ffn: str, where: str) -> float:
     """The `mlp_ratio` with which `BackboneConfig.mlp_width` is `width`. Raises `CheckpointError` if there is none."""
     # The half guards against float rounding just below an integer; `mlp_width` rounds down.
     base = width if ffn == "mlp" else width * 3 / 2
-    for ratio in (base / dim, (base + 0.5) / dim):
-        if BackboneConfig(dim=dim, depth=1, heads=1, mlp_ratio=ratio, ffn=ffn).mlp_width == width:  # type: ignore[arg-type]
-            return ratio
+    try:
+        for ratio in (base / dim, (base + 0.5) / dim):
+            if BackboneConfig(dim=dim, depth=1, heads=1, mlp_ratio=ratio, ffn=ffn).mlp_width == width:  # type: ignore[arg-type]
+                return ratio
+    except (ConfigError, OverflowError) as error:
+        raise CheckpointError(f"{where}: {error}") from error
     raise CheckpointError(f"{where}: a gated feed-forward width of {width} is not a multiple of 8")
 
 

@@ -8,6 +8,7 @@ The header alone tells whether the file is whole and whether it fits a model, so
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import re
 import struct
@@ -43,7 +44,7 @@ class TensorInfo:
     @property
     def size(self) -> int:
         """Number of elements."""
-        return torch.Size(self.shape).numel()
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,9 @@ class TensorSource:
     def renamed(self, names: dict[str, str]) -> TensorSource:
         """The same tensors under other names; `names` maps old to new and must name every tensor."""
         old = {new: previous for previous, new in names.items()}
+        if len(old) < len(names):
+            twice = [name for name, new in names.items() if old[new] != name]
+            raise CheckpointError(f"{self.where} holds {twice[0]!r} in two namings")
         infos = {names[name]: info for name, info in self.tensors.items()}
         return TensorSource(self.where, self.files, infos, lambda name: self._read(old[name]))
 

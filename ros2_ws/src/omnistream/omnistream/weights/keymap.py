@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From the tensors of a file to the tensors of our model: what a file must hold, and how each of ours is made of it.
 
-A `Mapping` is data. `check` compares it with a file's header and reads nothing; `assemble` reads tensor by tensor, so
+A `KeyMap` is data. `check` compares it with a file's header and reads nothing; `assemble` reads tensor by tensor, so
 the peak is one model plus one tensor.
 """
 
@@ -40,7 +40,7 @@ class Rule:
 
 
 @dataclass
-class Mapping:
+class KeyMap:
     """All slots of a file format for one configuration, and all rules of our model."""
 
     slots: dict[str, Slot] = field(default_factory=dict)
@@ -59,13 +59,13 @@ class Mapping:
         """`source` may be in the file and is not read; not even its values matter."""
         self.slots[source] = Slot((shape,), required=False)
 
-    def prefixed(self, prefix: str) -> Mapping:
+    def prefixed(self, prefix: str) -> KeyMap:
         """The same with `prefix` before every target."""
         rules = [Rule(prefix + r.target, r.shape, r.sources, r.make) for r in self.rules]
-        return Mapping(self.slots, rules)
+        return KeyMap(self.slots, rules)
 
 
-def check(source: TensorSource, mapping: Mapping, described: str) -> None:
+def check(source: TensorSource, mapping: KeyMap, described: str) -> None:
     """Refuse missing, unknown, misshapen and non-float tensors, all by name; `described` says what the config is."""
     shapes = {name: " or ".join(map(str, slot.shapes)) for name, slot in mapping.slots.items()}
     missing = [f"{n} {shapes[n]}" for n, slot in mapping.slots.items() if slot.required and n not in source.tensors]
@@ -85,7 +85,7 @@ def check(source: TensorSource, mapping: Mapping, described: str) -> None:
         raise CheckpointError(f"{source.where} does not fit {described}: {'; '.join(problems)}")
 
 
-def assemble(source: TensorSource, mapping: Mapping) -> dict[str, Tensor]:
+def assemble(source: TensorSource, mapping: KeyMap) -> dict[str, Tensor]:
     """Our tensors, float32, in memory of their own. The source must have passed `check`. Refuses NaN and infinity."""
     bad: list[str] = []
 
