@@ -72,6 +72,7 @@ class StreamSession:
             torch.set_num_threads(num_threads)
         self.config = model.config
         self.model_hash = model_hash(model)
+        self.backbone_hash = model_hash(model.backbone)  # what features belong to, whatever heads there are
         self.policy = parse_policy(policy)
         self.policy.slots  # noqa: B018  an unbounded policy is refused here, by name
         self.engine = make_engine(model, engine, device, dtype) if isinstance(engine, str) else engine
