@@ -23,5 +23,6 @@ setup(
             "camera_source = omnistream_ros.camera_source:main",
             "omnistream-up = omnistream_ros.up:main",
         ],
+        "omnistream.info": ["ros = omnistream_ros.info:section"],
     },
 )
