@@ -65,8 +65,6 @@ class ManagedNode(LifecycleNode):
         self.parameters = Parameters(
             self, [*LIFECYCLE_PARAMETERS, *specs], locked=lambda: self.state in (State.INACTIVE, State.ACTIVE)
         )
-        for sentence in self.parameters.undeclared():
-            self.get_logger().warning(sentence)
         self._pending_fault = ""
         self._fault_signal = self.create_guard_condition(self._handle_fault)
         self._tolerate_repeated_transitions()
@@ -178,6 +176,8 @@ class ManagedNode(LifecycleNode):
 
     def _start_once(self) -> None:
         self.destroy_timer(self._autostart)
+        for sentence in self.parameters.undeclared():  # now, when the subclass has declared its own
+            self.get_logger().warning(sentence)
         if self.parameters["autostart"] and self.state is State.UNCONFIGURED:
             result = self._attempt(self.trigger_configure)
             if result is TransitionCallbackReturn.SUCCESS:

@@ -136,6 +136,7 @@ class Parameters(Mapping[str, Any]):
         self._node = node
         self._specs: dict[str, ParameterSpec] = {}
         self._locked = locked
+        self._overwriting = False
         self._listeners: list[Callable[[str, Any], None]] = []
         self._values: dict[str, Any] = {}
         self.declare(specs)
@@ -153,6 +154,14 @@ class Parameters(Mapping[str, Any]):
     def on_change(self, listener: Callable[[str, Any], None]) -> None:
         """`listener(name, value)` is called after a parameter has changed, in the thread of the parameter service."""
         self._listeners.append(listener)
+
+    def overwrite(self, name: str, value: Any) -> None:
+        """Sets a parameter from inside, locked or not: when a service has changed what it stands for."""
+        self._overwriting = True
+        try:
+            self._node.set_parameters([Parameter(name, self._specs[name].ros_type, value)])
+        finally:
+            self._overwriting = False
 
     def undeclared(self) -> list[str]:
         """Sentences on parameters that were given at start but are not ours: most likely misspelt."""
@@ -202,7 +211,8 @@ class Parameters(Mapping[str, Any]):
             spec = self._specs.get(parameter.name)
             if spec is None or parameter.name not in self._values:
                 continue
-            if spec.effect is Effect.CONFIGURE and self._locked() and _plain(parameter.value) != self[spec.name]:
+            locked = self._locked() and not self._overwriting
+            if spec.effect is Effect.CONFIGURE and locked and _plain(parameter.value) != self[spec.name]:
                 reason = f"{spec.name} is used at configure only; deactivate and clean up the node first"
                 return SetParametersResult(successful=False, reason=reason)
             if problem := spec.problem(parameter.value):

@@ -93,20 +93,27 @@ class Worker(Generic[Item]):
         Raises:
             TimeoutError: the item in hand took longer than `timeout` seconds; `function` will not run then.
         """
-        future: Future[Result] = Future()
-        with self._wake:
-            here = not self.running or self._stop or self._thread is threading.current_thread()
-            if not here:
-                self._commands.append((function, future))
-                self._wake.notify()
-        if here:
+        if self._thread is threading.current_thread():
             return function()
+        future = self.post(function)
         try:
             return future.result(timeout)
         except TimeoutError:
             if future.cancel():
                 raise
             return future.result()  # it had just begun
+
+    def post(self, function: Callable[[], Result]) -> Future[Result]:
+        """As `call`, without waiting. When the thread is not running, `function` has run when this returns."""
+        future: Future[Result] = Future()
+        with self._wake:
+            later = self.running and not self._stop
+            if later:
+                self._commands.append((function, future))
+                self._wake.notify()
+        if not later:
+            self._execute(function, future)
+        return future
 
     def _run(self) -> None:
         while (job := self._next()) is not None:

@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One camera: from its image topic through its stream to its output topics.
+
+The subscription callback checks what costs nothing and hands over; `process`, on the worker thread, does the rest:
+
+    rate limit -> decode -> gate (step, drop or reset) -> undistort -> step -> publish
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from omnistream.errors import InputError, StreamFull
+from omnistream.stream.gate import DropReason, ResetReason, StreamGate
+from omnistream.stream.result import StepResult
+from omnistream.stream.session import StreamSession
+from omnistream_ros import images
+from omnistream_ros.lifecycle import ManagedNode
+from omnistream_ros.qos import qos_profile
+
+from .calibration import Calibration
+from .monitor import Monitor
+from .motion import Motion, MotionTracker
+from .outputs import Outputs, topics_of
+from .parameters import CameraSettings
+from .transforms import StaticTransforms, TransformPublisher
+
+RATE_SLACK = 0.9
+"""An image this share of a period after the last one is in time: stamps jitter."""
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """An image message and when it came, on the steady clock."""
+
+    message: Image | CompressedImage
+    time: float
+
+
+class Camera:
+    """See the module. Made at configure, destroyed at cleanup.
+
+    Args:
+        node: the perception node, for topics, parameters and the log.
+        settings: of this camera.
+        session: its stream.
+        put: hands an `Arrival` to the worker, which calls `process`.
+        failed: told why, when `max_failures` images in a row could not be processed.
+        changed: called after a reset.
+        static_transforms: where the extrinsic is looked up; None when no /tf_static is needed or available.
+        transform_publisher: None where tf2_msgs is missing.
+    """
+
+    def __init__(
+        self,
+        node: ManagedNode,
+        settings: CameraSettings,
+        session: StreamSession,
+        put: Callable[[str, Arrival], None],
+        failed: Callable[[str], None],
+        changed: Callable[[], object],
+        static_transforms: StaticTransforms | None,
+        transform_publisher: TransformPublisher | None,
+    ) -> None:
+        self.settings = settings
+        self.session = session
+        self.monitor = Monitor(node.get_logger().warning)
+        self.motion = MotionTracker(settings.base_frame)
+        self._node = node
+        self._put = put
+        self._failed = failed
+        self._changed = changed
+        self._static_transforms = static_transforms
+        self._transform_publisher = transform_publisher
+        self._T_base_camera = settings.T_base_camera
+        self._said_no_extrinsic = False
+        parameters = node.parameters
+        self._gate = StreamGate(parameters["time_base"], parameters["max_gap"])
+        rectify = parameters["rectify"] == "auto"
+        self._calibration = Calibration(rectify, settings.image_topic, node.get_logger().warning)
+        self._subscriptions: list[object] = []
+        self._last_stamp = -np.inf
+        self._last_data: object = None
+        self._failures = 0
+        self._make_outputs()
+
+    # ---------------------------------------------------------------- executor thread
+
+    @property
+    def topic(self) -> str:
+        """Where images are expected, with namespace and remapping applied."""
+        return self._node.resolve_topic_name(self.settings.image_topic)
+
+    def subscribe(self) -> None:
+        """Images are consumed from now on."""
+        self.monitor.activated()
+        self._calibration.topic = self.topic
+        parameters, settings = self._node.parameters, self.settings
+        kind = CompressedImage if settings.compressed else Image
+        image_qos, info_qos = qos_profile(parameters["qos.image"]), qos_profile(parameters["qos.camera_info"])
+        create = self._node.create_subscription
+        self._subscriptions = [
+            create(CameraInfo, settings.camera_info_topic, self._calibration.update, info_qos),
+            create(kind, settings.image_topic, self.on_image, image_qos),
+        ]
+
+    def unsubscribe(self) -> None:
+        """No more images."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._subscriptions = []
+
+    def destroy(self) -> None:
+        """Removes all topics."""
+        self.unsubscribe()
+        self.outputs.destroy()
+
+    def on_image(self, message: Image | CompressedImage) -> None:
+        """The subscription's callback: cheap checks and hand-over."""
+        self.monitor.arrived()
+        try:
+            images.check_image(message)
+        except InputError as error:
+            unknown = isinstance(message, Image) and message.encoding not in images.IMAGE_ENCODINGS
+            self.monitor.dropped(DropReason.ENCODING if unknown else DropReason.MALFORMED, f"{self.topic}: {error}")
+            return
+        self._put(self.settings.name, Arrival(message, time.monotonic()))
+
+    # ---------------------------------------------------------------- worker thread
+
+    def process(self, arrivals: list[Arrival]) -> None:
+        """Uses the newest of `arrivals` (newest first) that is good; the others are superseded."""
+        for index, arrival in enumerate(arrivals):
+            if self._process(arrival):
+                for _ in arrivals[index + 1 :]:
+                    self.monitor.dropped(DropReason.SUPERSEDED)
+                return
+
+    def superseded(self) -> None:
+        """An image had to go before the worker came to it."""
+        self.monitor.dropped(DropReason.SUPERSEDED)
+
+    def reset(self, reason: ResetReason, stamp_ns: int | None = None) -> None:
+        """Forgets all frames; the next image is frame 0. Odometry goes on from its last pose."""
+        self.session.reset()
+        self._gate.reset()
+        self._begin_segment(reason, stamp_ns)
+
+    def replace_session(self, session: StreamSession, reason: ResetReason) -> None:
+        """Goes on with another stream (new policy or new weights); topics follow what its checkpoint has."""
+        before = (self.session.outputs, self.session.scale)
+        self.session = session
+        if (session.outputs, session.scale) != before:
+            active = bool(self._subscriptions)
+            self.outputs.destroy()
+            self._make_outputs()
+            if active:
+                self.outputs.enable()
+        self._gate.reset()
+        self._failures = 0
+        self._begin_segment(reason, None)
+
+    def _process(self, arrival: Arrival) -> bool:
+        """Whether this image took the worker's turn; False when it was dropped as unusable."""
+        message = arrival.message
+        stamp = images.stamp_to_seconds(message.header.stamp)
+        rate = self._node.parameters["max_rate"]
+        if rate and 0 < stamp - self._last_stamp < RATE_SLACK / rate:
+            self.monitor.dropped(DropReason.RATE_LIMIT)
+            return False
+        start = time.perf_counter()
+        try:
+            image = images.decode(message)
+        except InputError as error:
+            self.monitor.dropped(_why(message), f"{self.topic}: {error}")
+            return False
+        size = (image.shape[0], image.shape[1])
+        info = self._calibration.of(size)
+        K = None if info is None else images.intrinsics(info)
+        verdict = self._gate.check(stamp, size, message.header.frame_id, K)
+        if verdict.action == "drop":
+            self.monitor.dropped(DropReason(verdict.reason), f"{self.topic}: {verdict.detail}")
+            return False
+        if verdict.action == "reset":
+            self._node.get_logger().info(f"{self.topic}: reset ({verdict.reason}): {verdict.detail}")
+            self.session.reset()
+            self._begin_segment(ResetReason(verdict.reason), images.stamp_to_ns(message.header.stamp))
+        self._note(message)
+        try:
+            image, info = self._calibration.rectify(image, info)
+            prepared = time.perf_counter()
+            result = self._step(image, stamp, calibrated=info is not None)
+            stepped = time.perf_counter()
+            self.outputs.publish(
+                result, image, message.header, info, self._motion(result, message), self.session.backbone_hash
+            )
+        except Exception as error:
+            self._count_failure(error)
+            return True
+        self._failures = 0
+        self._last_stamp = stamp
+        self.monitor.processed += 1
+        self._record(result, prepared - start, time.perf_counter() - stepped, time.monotonic() - arrival.time)
+        return True
+
+    def _step(self, image: NDArray[np.uint8], stamp: float, calibrated: bool) -> StepResult:
+        want = self.outputs.wanted(calibrated)
+        try:
+            return self.session.step(image, stamp, want)
+        except StreamFull as error:
+            self._node.get_logger().info(f"{self.topic}: reset: {error}")
+            self.session.reset()
+            self._begin_segment(ResetReason.STREAM_FULL, round(stamp * 1e9))
+            return self.session.step(image, stamp, want)
+
+    def _motion(self, result: StepResult, message: Image | CompressedImage) -> Motion | None:
+        if result.T_world_camera is None:
+            return None
+        frame = message.header.frame_id
+        if self.settings.base_frame and self._T_base_camera is None:
+            if self._static_transforms is not None:
+                self._T_base_camera = self._static_transforms.lookup(self.settings.base_frame, frame)
+            if self._T_base_camera is None and not self._said_no_extrinsic:
+                self._said_no_extrinsic = True
+                self._node.get_logger().warning(
+                    f"{self.topic}: the pose of {frame!r} in {self.settings.base_frame!r} is not known (neither "
+                    f"base_to_camera nor /tf_static tells); odometry is that of {frame!r} until it is"
+                )
+        stamp = images.stamp_to_seconds(message.header.stamp)
+        return self.motion.update(result.T_world_camera, stamp, frame, self._T_base_camera)
+
+    def _note(self, message: Image | CompressedImage) -> None:
+        """Remembers the frame for status and for telling a frozen camera; comparing arrays of bytes is a memcmp."""
+        self.monitor.frame_id = message.header.frame_id
+        same = self._last_data is not None and self._last_data == message.data
+        self.monitor.identical = self.monitor.identical + 1 if same else 1
+        self._last_data = message.data
+
+    def _count_failure(self, error: Exception) -> None:
+        self._failures += 1
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        detail = f"{type(error).__name__}: {error} ({last.filename}:{last.lineno})"
+        self.monitor.dropped(DropReason.STEP_FAILED, f"{self.topic}: {detail}")
+        if self._failures >= self._node.parameters["max_failures"]:
+            self._failed(f"{self._failures} images in a row failed on {self.topic}, the last with {detail}")
+
+    def _record(self, result: StepResult, before: float, publish: float, total: float) -> None:
+        windows = self.monitor.latencies
+        windows["preprocess"].add(before * 1e3 + result.timings["preprocess"])
+        windows["backbone"].add(result.timings["backbone"])
+        if result.depth is not None or result.T_world_camera is not None:
+            windows["heads"].add(result.timings["heads"])
+        windows["publish"].add(publish * 1e3)
+        windows["total"].add(total * 1e3)
+
+    def _begin_segment(self, reason: ResetReason, stamp_ns: int | None) -> None:
+        self.motion.new_segment()
+        now = self._node.get_clock().now().nanoseconds
+        self.monitor.was_reset(reason, now if stamp_ns is None else stamp_ns)
+        self._last_stamp = -np.inf
+        self._changed()
+
+    def _make_outputs(self) -> None:
+        relative = self._node.parameters["allow_relative"]
+        topics, self.limits = topics_of(self.session.outputs, self.session.scale, relative)
+        self.outputs = Outputs(self._node, self.settings.prefix, topics, self._transform_publisher)
+
+
+def _why(message: Image | CompressedImage) -> DropReason:
+    """The reason why a message that passed the cheap checks could not be decoded."""
+    if not isinstance(message, Image) or not message.encoding.startswith("32F") or len(message.data) % 4:
+        return DropReason.MALFORMED
+    values = np.frombuffer(message.data, ">f4" if message.is_bigendian else "<f4")
+    return DropReason.MALFORMED if np.isfinite(values).all() else DropReason.NOT_FINITE

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a model and its caches will take, known before anything is loaded, and what there is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from omnistream.engines.select import choose_device, choose_dtype
+from omnistream.errors import ConfigError
+from omnistream.model.config import ModelConfig
+from omnistream.model.omnistream import OmniStream
+from omnistream.stream.policy import CachePolicy
+from omnistream.stream.preprocess import network_size
+from omnistream.stream.state import StateSpec
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class MemoryNeed:
+    """Bytes, all allocated once: the model's parameters and one cache per camera."""
+
+    weights: int
+    cache: int
+    cameras: int
+    what: str
+    """The cache in words."""
+
+    @property
+    def total(self) -> int:
+        """Of all cameras."""
+        return self.weights + self.cameras * self.cache
+
+    def __str__(self) -> str:
+        caches = f"{self.cameras} x " if self.cameras > 1 else ""
+        return (
+            f"{self.total / MIB:.0f} MiB = {self.weights / MIB:.0f} MiB weights + {caches}{self.cache / MIB:.1f} MiB "
+            f"cache ({self.what})"
+        )
+
+
+def memory_need(
+    config: ModelConfig,
+    policy: CachePolicy,
+    image_size: int,
+    camera_size: tuple[int, int],
+    cameras: int,
+    device: str,
+    dtype: str,
+) -> MemoryNeed:
+    """Of `cameras` streams of `camera_size` (height, width) images. Parameters are counted, no model is built."""
+    number_format = choose_dtype(dtype, choose_device(device))
+    height, width = network_size(*camera_size, image_size or config.image_size, config.backbone.patch_size)
+    spec = StateSpec(
+        policy=policy, batch=1, height=height, width=width, camera_token=config.camera_token, dtype=number_format
+    )
+    with torch.device("meta"):
+        count = sum(parameter.numel() for parameter in OmniStream(config).parameters())
+    # The float32 original stays beside the engine's copy where the engine runs in another format.
+    per_parameter = 4 + (number_format.itemsize if number_format is not torch.float32 else 0)
+    what = f"{policy}: {policy.slots} frames of {width}x{height}, {str(number_format).removeprefix('torch.')}"
+    return MemoryNeed(count * per_parameter, spec.nbytes(config.backbone), cameras, what)
+
+
+def check_memory(need: int, description: str, limit_mib: int, device: str) -> None:
+    """Refuses what does not fit.
+
+    Args:
+        need: bytes.
+        description: what they are for, with numbers.
+        limit_mib: the user's limit in MiB; 0: what is free on the device.
+
+    Raises:
+        ConfigError: with both numbers and what can be done.
+    """
+    free = limit_mib * MIB if limit_mib else available_bytes(choose_device(device))
+    if free is not None and need > free:
+        whose = "memory_limit allows" if limit_mib else "free are"
+        raise ConfigError(
+            f"not enough memory: needed are {description}, {whose} {free / MIB:.0f} MiB. "
+            "A shorter policy (window:W), a smaller image_size or a smaller model needs less"
+        )
+
+
+def available_bytes(device: torch.device) -> int | None:
+    """Free memory of a GPU, or of this machine within its container's limit; None where the system does not say."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    known = [value for value in (_machine(), _container()) if value is not None]
+    return min(known) if known else None
+
+
+def _machine(path: Path = Path("/proc/meminfo")) -> int | None:
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return None
+    line = next((line for line in lines if line.startswith("MemAvailable:")), None)
+    return None if line is None else int(line.split()[1]) * 1024
+
+
+def _container(folder: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """cgroup v2: the limit, less what is used and cannot be given back (file pages can)."""
+    try:
+        limit = (folder / "memory.max").read_text().strip()
+        used = int((folder / "memory.current").read_text())
+        statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):
+        return None
+    return None if limit == "max" else max(0, int(limit) - used + int(statistics.get("file", 0)))

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loading a model for several cameras: memory checked first, one engine for all, one stream for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from omnistream.errors import CheckpointError, ConfigError
+from omnistream.model.config import ModelConfig
+from omnistream.model.omnistream import OmniStream
+from omnistream.stream.gate import TimeBase
+from omnistream.stream.policy import CachePolicy, parse_policy
+from omnistream.stream.session import StreamSession
+from omnistream.weights import default_model, open_checkpoint
+from omnistream_ros.parameters import Parameters
+
+from .memory import MIB, check_memory, memory_need
+
+DEFAULT = "default"
+WARM_UP_FRAMES = 2
+"""The first frame of a stream and a later one take different paths."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """How the model is run; see the parameters of the same names."""
+
+    engine: str
+    device: str
+    dtype: str
+    image_size: int
+    expected_size: tuple[int, int]
+    """(height, width)."""
+    memory_limit: int
+    num_threads: int | None
+    time_base: TimeBase
+    nominal_rate: float
+
+    @staticmethod
+    def read(parameters: Parameters) -> ModelSettings:
+        """From the declared parameters."""
+        width, height = parameters["expected_image_size"]
+        same = ("engine", "device", "dtype", "image_size", "memory_limit", "time_base", "nominal_rate")
+        return ModelSettings(
+            expected_size=(height, width),
+            num_threads=parameters["num_threads"] or None,
+            **{name: parameters[name] for name in same},
+        )
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model and the streams that run on it."""
+
+    model: OmniStream
+    description: str
+    """What it is, for the log and the status."""
+    sessions: dict[str, StreamSession]
+    """By camera; they share one engine."""
+    memory: str
+
+    @property
+    def session(self) -> StreamSession:
+        """Any of them, for what they have in common."""
+        return next(iter(self.sessions.values()))
+
+    def close(self) -> None:
+        """Frees weights and caches."""
+        self.session.engine.close()
+        self.sessions.clear()
+
+
+def load(weights: str, policy: str, cameras: Sequence[str], settings: ModelSettings) -> LoadedModel:
+    """Reads the checkpoint `weights`, allocates a cache for each of `cameras` and warms the model up.
+
+    Raises:
+        CheckpointError: missing, damaged or foreign.
+        ConfigError: not enough memory, with the numbers; or a policy that is not understood.
+        EngineError: no such engine here.
+    """
+    config, read, description = _open(weights)
+    parsed = parse_policy(policy)
+    need = memory_need(
+        config, parsed, settings.image_size, settings.expected_size, len(cameras), settings.device, settings.dtype
+    )
+    check_memory(need.total, str(need), settings.memory_limit, settings.device)
+    model = read()
+    sessions = _sessions(model, settings.engine, parsed, cameras, settings)
+    first = next(iter(sessions.values()))
+    _warm_up(first, settings.expected_size)
+    return LoadedModel(model, description, sessions, str(need))
+
+
+def with_policy(loaded: LoadedModel, policy: str, settings: ModelSettings) -> LoadedModel:
+    """New streams of another policy on the same engine.
+
+    Raises:
+        ConfigError: not enough memory for the new caches beside the old, or a policy that is not understood.
+    """
+    parsed = parse_policy(policy)
+    cameras = list(loaded.sessions)
+    config = loaded.model.config
+    need = memory_need(
+        config, parsed, settings.image_size, settings.expected_size, len(cameras), settings.device, settings.dtype
+    )
+    # The weights are in memory already; with a limit of the user's they count all the same.
+    more = need.total if settings.memory_limit else need.cache * need.cameras
+    description = str(need) if settings.memory_limit else f"{more / MIB:.1f} MiB of cache ({need.what})"
+    check_memory(more, description, settings.memory_limit, settings.device)
+    sessions = _sessions(loaded.model, loaded.session.engine, parsed, cameras, settings)
+    return LoadedModel(loaded.model, loaded.description, sessions, str(need))
+
+
+def _open(weights: str) -> tuple[ModelConfig, Callable[[], OmniStream], str]:
+    """Configuration, a function that reads the weights, and what they are."""
+    if not weights:
+        raise CheckpointError(
+            f"parameter weights is empty; expected a checkpoint directory, a .safetensors file or {DEFAULT!r}"
+        )
+    if weights == DEFAULT:
+        model, description = default_model()
+        return model.config, lambda: model, description
+    checkpoint = open_checkpoint(weights)
+    return checkpoint.config, checkpoint.model, f"{checkpoint.path.resolve().name} ({checkpoint.kind})"
+
+
+def _sessions(
+    model: OmniStream, engine: object, policy: CachePolicy, cameras: Sequence[str], settings: ModelSettings
+) -> dict[str, StreamSession]:
+    sessions: dict[str, StreamSession] = {}
+    for camera in cameras:
+        session = StreamSession(
+            model,
+            engine=engine,  # type: ignore[arg-type]  # a name, or an Engine
+            policy=policy,
+            image_size=settings.image_size or None,
+            time_base=settings.time_base,
+            nominal_rate=settings.nominal_rate,
+            dtype=settings.dtype,
+            device=settings.device,
+            num_threads=settings.num_threads,
+        )
+        engine = session.engine
+        try:
+            session.allocate(*settings.expected_size)
+        except (RuntimeError, MemoryError) as error:  # what torch raises when the system gives nothing more
+            raise ConfigError(f"the cache of camera {camera!r} cannot be allocated: {error}") from error
+        sessions[camera] = session
+    return sessions
+
+
+def _warm_up(session: StreamSession, size: tuple[int, int]) -> None:
+    image = np.zeros((*size, 3), np.uint8)
+    frames = min(WARM_UP_FRAMES, session.slots) if not session.policy.evicts else WARM_UP_FRAMES
+    for index in range(frames):
+        session.step(image, stamp=index / 30)
+    session.reset()
