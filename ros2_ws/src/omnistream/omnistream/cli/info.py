@@ -15,7 +15,8 @@ import platform
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, entry_points, version
+from functools import partial
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from pathlib import Path
 
 GROUP = "omnistream.info"
@@ -69,7 +70,7 @@ def collect() -> dict[str, Section]:
         "torch": torch_section,
         "engines": engines,
     }
-    makers |= {point.name: (lambda point=point: point.load()()) for point in entry_points(group=GROUP)}
+    makers |= {point.name: partial(_from_entry_point, point) for point in entry_points(group=GROUP)}
     report = {}
     for name, make in makers.items():
         try:
@@ -163,6 +164,11 @@ def engines() -> Section:
     dtype = str(choose_dtype("auto", device)).removeprefix("torch.")
     values["auto"] = f"torch on {device} in {dtype}"
     return Section(values)
+
+
+def _from_entry_point(point: EntryPoint) -> Section:
+    section: Section = point.load()()
+    return section
 
 
 def _plain(value: object) -> str:
