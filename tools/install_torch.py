@@ -16,12 +16,13 @@ pip finds, CUDA included: the one for a machine with an NVIDIA GPU. Exit codes: 
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, distributions, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
@@ -66,6 +67,13 @@ def installed(requirement: str) -> bool:
         return False
 
 
+def cuda_requirements() -> list[str]:
+    """CUDA packages that the installed torch requires."""
+    importlib.invalidate_caches()
+    mandatory = [line for line in requires("torch") or [] if "extra ==" not in line]
+    return [name for name in (re.split(r"[\[<>=;~! ]", line)[0] for line in mandatory) if is_cuda(name)]
+
+
 def install(constraints: Path) -> None:
     requirement = pinned(constraints)
     index = os.environ.get("TORCH_INDEX_URL") or CPU_INDEX
@@ -79,14 +87,16 @@ def install(constraints: Path) -> None:
         source = ["--no-deps", "--index-url", index]
     else:
         source = ["--constraint", str(constraints)]
-    if pip("install", "--quiet", *source, requirement).returncode != 0:
+    if pip("install", "-qq", *source, requirement).returncode != 0:
         raise Failed(
             f"{requirement} could not be installed from {index}. Either\n"
             "  make setup TORCH_INDEX_URL=URL       with an index of CPU builds that this machine can reach, or\n"
             f"  make setup TORCH_INDEX_URL={TAKE_ANYTHING}   to take what pip finds, CUDA included (about 3 GB)."
         )
-    if index != TAKE_ANYTHING and (found := sorted({d.name for d in distributions() if is_cuda(d.name)})):
-        raise Failed(f"CUDA packages were installed all the same: {', '.join(found)}; please report this")
+    if index != TAKE_ANYTHING and (found := cuda_requirements()):
+        # Another configured index had a build of the same version; the next `pip install` would complete it.
+        pip("uninstall", "-qq", "--yes", "torch")
+        raise Failed(f"{index} gave a build that needs {', '.join(found)}; removed it again")
 
 
 def main() -> int:
