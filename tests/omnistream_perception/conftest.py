@@ -80,7 +80,12 @@ def start(graph: Graph, weights: dict[str, str]) -> Start:
     """``start(max_gap=2.0, ...)``: a node with these parameters, active (or as far as it gets with `wait=False`)."""
 
     def start(name: str = "perception", wait: bool = True, namespace: str = "", **parameters: Any) -> PerceptionNode:
-        given = {"weights": weights["metric"], "expected_image_size": [64, 64], "image_topic": "/image"} | parameters
+        given = {
+            "weights": weights["metric"],
+            "expected_image_size": [64, 64],
+            "image_topic": "/image",
+            "status_rate": 20.0,  # tests wait for it
+        } | parameters
         overrides = [Parameter(key.replace("__", "."), value=value) for key, value in given.items()]
         keywords = {"namespace": namespace} if namespace else {}
         node = PerceptionNode(name, context=graph.context, parameter_overrides=overrides, **keywords)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from omnistream.errors import InputError, StreamFull
+from omnistream.io.pixels import IMAGE_ENCODINGS
 from omnistream.stream.gate import DropReason, ResetReason, StreamGate
 from omnistream.stream.result import StepResult
 from omnistream.stream.session import StreamSession
@@ -128,8 +129,7 @@ class Camera:
         try:
             images.check_image(message)
         except InputError as error:
-            unknown = isinstance(message, Image) and message.encoding not in images.IMAGE_ENCODINGS
-            self.monitor.dropped(DropReason.ENCODING if unknown else DropReason.MALFORMED, f"{self.topic}: {error}")
+            self.monitor.dropped(_why(message), f"{self.topic}: {error}")
             return
         self._put(self.settings.name, Arrival(message, time.monotonic()))
 
@@ -274,7 +274,9 @@ class Camera:
 
 
 def _why(message: Image | CompressedImage) -> DropReason:
-    """The reason why a message that passed the cheap checks could not be decoded."""
+    """The reason why an image cannot be used."""
+    if isinstance(message, Image) and message.encoding not in IMAGE_ENCODINGS:
+        return DropReason.ENCODING
     if not isinstance(message, Image) or not message.encoding.startswith("32F") or len(message.data) % 4:
         return DropReason.MALFORMED
     values = np.frombuffer(message.data, ">f4" if message.is_bigendian else "<f4")

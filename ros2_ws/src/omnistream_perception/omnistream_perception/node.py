@@ -245,10 +245,15 @@ class PerceptionNode(ManagedNode):
         if stale != self._stale:
             for name, camera in self._cameras.items():
                 if stale[name] != self._stale.get(name, False):
-                    log = self.get_logger().error if stale[name] else self.get_logger().info
-                    log(f"{camera.topic}: {'no images' if stale[name] else 'images are back'}")
+                    self._say_stale(camera, stale[name])
             self._stale = stale
             self.state_changed()
+
+    def _say_stale(self, camera: Camera, stale: bool) -> None:
+        if stale:  # two lines of code: rclpy ties a severity to the line that logs
+            self.get_logger().error(f"no images on {camera.topic}")
+        else:
+            self.get_logger().info(f"images on {camera.topic} are back")
 
     def _model_report(self) -> Report:
         if self.fault:

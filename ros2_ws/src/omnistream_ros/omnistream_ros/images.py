@@ -19,7 +19,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, Poi
 from std_msgs.msg import Header
 
 from omnistream.errors import InputError
-from omnistream.io.pixels import IMAGE_ENCODINGS, decode_compressed, decode_depth, decode_image
+from omnistream.io import pixels
+from omnistream.io.pixels import decode_compressed, decode_depth, decode_image
 
 _BIG_ENDIAN = sys.byteorder == "big"
 # dtype and channels -> encoding that is written when the caller names none
@@ -54,24 +55,18 @@ def seconds_to_stamp(seconds: float) -> Time:
 
 
 def check_image(msg: Image | CompressedImage) -> None:
-    """The checks that cost nothing, for a subscription callback; `decode` makes the others.
+    """All checks that need no decoding, for a subscription callback; few pass them and are refused by `decode`.
 
     Raises:
-        InputError: unknown encoding, zero size, or fewer bytes than height x step.
+        InputError: as `omnistream.io.pixels.check_image`; float images (rare) are searched for NaN as well.
     """
     if isinstance(msg, CompressedImage):
         if len(msg.data) == 0:
             raise InputError(f"compressed image (format {msg.format!r}) is empty; expected jpeg or png data")
         return
-    if msg.encoding not in IMAGE_ENCODINGS:
-        raise InputError(f"image has encoding {msg.encoding!r}; supported: {', '.join(IMAGE_ENCODINGS)}")
-    if msg.height == 0 or msg.width == 0:
-        raise InputError(f"{msg.encoding} image is {msg.width}x{msg.height}; expected at least 1x1 pixels")
-    if len(msg.data) < msg.height * msg.step or msg.step < msg.width:
-        raise InputError(
-            f"{msg.encoding} image {msg.width}x{msg.height} with step {msg.step} is truncated: {len(msg.data)} bytes; "
-            f"expected {msg.height * max(msg.step, msg.width)} or more"
-        )
+    pixels.check_image(msg.encoding, msg.height, msg.width, msg.step, len(msg.data))
+    if msg.encoding.startswith("32F"):
+        decode(msg)
 
 
 def decode(msg: Image | CompressedImage) -> NDArray[np.uint8]:
@@ -90,32 +85,32 @@ def decode_depth_image(msg: Image) -> NDArray[np.float32]:
     return decode_depth(msg.encoding, msg.height, msg.width, msg.step, msg.data, msg.is_bigendian)
 
 
-def image_message(pixels: NDArray[Any], header: Header, encoding: str | None = None) -> Image:
-    """An Image message of `pixels`.
+def image_message(values: NDArray[Any], header: Header, encoding: str | None = None) -> Image:
+    """An Image message of pixels.
 
     Args:
-        pixels: u8 [H, W, 3] (rgb8 unless `encoding` says bgr8), u8 [H, W] (mono8), f32 [H, W] (32FC1: depth in metres
+        values: u8 [H, W, 3] (rgb8 unless `encoding` says bgr8), u8 [H, W] (mono8), f32 [H, W] (32FC1: depth in metres
             or any scalar), u16 [H, W] (16UC1).
         header: stamp and frame of the camera; not copied.
 
     Raises:
         InputError: another dtype or shape.
     """
-    channels = 1 if pixels.ndim == 2 else pixels.shape[2] if pixels.ndim == 3 else 0
-    default = _DEFAULT_ENCODING.get((pixels.dtype.name, channels))
+    channels = 1 if values.ndim == 2 else values.shape[2] if values.ndim == 3 else 0
+    default = _DEFAULT_ENCODING.get((values.dtype.name, channels))
     if default is None:
         raise InputError(
-            f"image array is {pixels.dtype} {pixels.shape}; expected uint8 [H,W,3], or uint8, uint16, float32 [H,W]"
+            f"image array is {values.dtype} {values.shape}; expected uint8 [H,W,3], or uint8, uint16, float32 [H,W]"
         )
-    height, width = pixels.shape[:2]
+    height, width = values.shape[:2]
     return Image(
         header=header,
         height=height,
         width=width,
         encoding=encoding or default,
         is_bigendian=int(_BIG_ENDIAN),
-        step=width * channels * pixels.itemsize,
-        data=byte_array(pixels),
+        step=width * channels * values.itemsize,
+        data=byte_array(values),
     )
 
 
