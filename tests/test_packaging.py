@@ -134,6 +134,14 @@ def test_root_and_colcon_scripts_agree() -> None:
                 )
 
 
+def test_what_the_makefile_runs_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    modules = set(re.findall(r"python -m ([\w.]+)", makefile)) - {"pip", "pytest", "venv"}
+    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    missing += [path for path in re.findall(r"\b(?:tools|tests)/[\w./]+", makefile) if not (ROOT / path).exists()]
+    assert not missing
+
+
 def test_root_installs_every_python_package() -> None:
     where = {ROOT / folder for folder in PYPROJECT["tool"]["setuptools"]["packages"]["find"]["where"]}
     roots = {path.parent.parent for path in python_files() if path.name == "__init__.py"}

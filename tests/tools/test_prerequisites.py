@@ -15,7 +15,7 @@ TOOLS = ("git", "make", "g++")
 
 
 class Machine:
-    """A machine on which only the commands in `bin` exist; the Python is given by PYTHON, as it looks at /usr/bin too."""
+    """A machine on which only the commands in `bin` exist; its Python is named by PYTHON."""
 
     def __init__(self, folder: Path) -> None:
         self.bin = folder / "bin"
