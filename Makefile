@@ -50,9 +50,11 @@ colcon: $(DONE)/venv  ## build ros2_ws with colcon (from PyPI where no ROS 2 is 
 
 docs: setup  ## write the generated reference under docs/
 	@$(BIN)/python tools/generate_reference.py
+	@$(BIN)/python tools/memory_table.py
 
 docs-check: setup  ## fail when the generated reference is not up to date
 	@$(BIN)/python tools/generate_reference.py --check
+	@$(BIN)/python tools/memory_table.py --check
 
 bench-node: setup  ## what the node adds to the model's own time; writes build/bench_node.json
 	@$(BIN)/python -m omnistream_perception.bench $(ARGS)
