@@ -105,7 +105,7 @@ def _choose(bag: BagReader, wanted: str | None) -> Topic:
         if not named:
             raise InputError(f"{bag.path}: no image topic {wanted!r}. The bag has:\n{topic_table(topics)}")
         if _is_depth(bag, named[0]):
-            raise InputError(f"{bag.path}: {wanted} holds depth; expected pictures. Image topics:\n{topic_table(images)}")
+            raise InputError(f"{bag.path}: {wanted} holds depth, not pictures. Image topics:\n{topic_table(images)}")
         return named[0]
     pictures = [topic for topic in images if not _is_depth(bag, topic)] if len(images) > 1 else images
     if len(pictures) != 1:

@@ -87,6 +87,11 @@ def read_intrinsics(path: Path) -> NDArray[np.float64]:
     return K
 
 
+def temporary_path(path: Path) -> Path:
+    """A hidden name next to `path` with the same suffix, to be renamed to it when the file is whole."""
+    return path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path next to `path` that takes its place when the block ends well, and vanishes when it does not.
@@ -94,7 +99,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Readers therefore see the old file or the whole new one. The folder is made if missing; the suffix is kept.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
+    temporary = temporary_path(path)
     try:
         yield temporary
         temporary.replace(path)

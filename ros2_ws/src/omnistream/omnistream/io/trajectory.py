@@ -11,21 +11,52 @@ from numpy.typing import ArrayLike, NDArray
 
 from omnistream.errors import InputError
 from omnistream.geometry import rigid
-from omnistream.io.files import write_bytes
+from omnistream.io.files import temporary_path
 
 
-def tum_text(poses: Iterable[tuple[float, NDArray[np.float64]]], comment: str = "") -> str:
-    """(stamp in s, T_world_camera [4, 4]) pairs as TUM lines; `comment` lines go first, each behind a #."""
-    lines = [f"# {line}" for line in comment.splitlines()]
-    for stamp, pose in poses:
-        values = " ".join(f"{value:.9g}" for value in rigid.to_translation_quaternion(pose))
-        lines.append(f"{stamp:.9f} {values}")
-    return "".join(f"{line}\n" for line in lines)
+def tum_line(stamp: float, T_world_camera: NDArray[np.float64]) -> str:
+    """One line, with its end."""
+    values = " ".join(f"{value:.9g}" for value in rigid.to_translation_quaternion(T_world_camera))
+    return f"{stamp:.9f} {values}\n"
 
 
 def write_tum(path: Path, poses: Iterable[tuple[float, NDArray[np.float64]]], comment: str = "") -> None:
-    """Write a TUM trajectory, atomically."""
-    write_bytes(path, tum_text(poses, comment).encode())
+    """Write (stamp in s, T_world_camera [4, 4]) pairs, atomically; the lines of `comment` go first, behind a #."""
+    with TumWriter(path, comment) as writer:
+        for stamp, pose in poses:
+            writer.add(stamp, pose)
+
+
+class TumWriter:
+    """Writes a trajectory as it comes; a context manager. The file appears under its name when it is closed."""
+
+    def __init__(self, path: Path, comment: str = "") -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path, self._temporary = path, temporary_path(path)
+        self._file = self._temporary.open("w", encoding="utf-8")
+        self.comment(comment)
+
+    def __enter__(self) -> TumWriter:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self.close(keep=kind is None)
+
+    def comment(self, text: str) -> None:
+        """Add lines that readers of the format pass over."""
+        self._file.writelines(f"# {line}\n" for line in text.splitlines())
+
+    def add(self, stamp: float, T_world_camera: NDArray[np.float64]) -> None:
+        """Add a pose [4, 4] at `stamp` seconds."""
+        self._file.write(tum_line(stamp, T_world_camera))
+
+    def close(self, keep: bool = True) -> None:
+        """Finish the file; `keep=False` throws it away."""
+        self._file.close()
+        if keep:
+            self._temporary.replace(self._path)
+        else:
+            self._temporary.unlink(missing_ok=True)
 
 
 def read_tum(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
