@@ -146,11 +146,12 @@ def cpp_compiler() -> str:
 
 
 def sourced_ros() -> str | None:
-    """Name of the ROS 2 installation whose setup file was sourced, or None."""
+    """Name of the ROS 2 installation whose setup file was sourced, or None. An overlay alone, ours too, is none."""
     if distribution := os.environ.get("ROS_DISTRO"):
         return distribution
     prefixes = os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)
-    return next((p for p in prefixes if p and Path(p).resolve() != Path(sys.prefix).resolve()), None)
+    others = [Path(prefix) for prefix in prefixes if prefix and Path(prefix).resolve() != Path(sys.prefix).resolve()]
+    return next((str(prefix) for prefix in others if (prefix / "share" / "rclpy").is_dir()), None)
 
 
 def generate(package: Interfaces, environment: Environment, out: Path) -> None:

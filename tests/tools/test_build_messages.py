@@ -47,6 +47,14 @@ def test_a_sourced_ros_is_left_alone() -> None:
     assert "ROS 2 (jazzy) is sourced" in result.stdout
 
 
+def test_a_sourced_overlay_is_not_a_ros(tmp_path: Path) -> None:
+    """Sourcing the install folder of our own workspace sets AMENT_PREFIX_PATH too."""
+    (tmp_path / "share" / "omnistream_ros").mkdir(parents=True)
+    assert run(MESSAGES, AMENT_PREFIX_PATH=str(tmp_path)).stdout == "omnistream_msgs: up to date\n"
+    (tmp_path / "share" / "rclpy").mkdir()
+    assert f"ROS 2 ({tmp_path}) is sourced" in run(MESSAGES, AMENT_PREFIX_PATH=str(tmp_path)).stdout
+
+
 def test_a_missing_compiler_is_named() -> None:
     result = run(MESSAGES, "--force", CXX="g++-of-nowhere")
     assert result.returncode == 2
