@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from omnistream.errors import ConfigError
 from omnistream.model.config import BackboneConfig
+from omnistream.stream.attention import CacheAttention
 from omnistream.stream.policy import CachePolicy, parse_policy
 
 STATE_VERSION = 1
@@ -64,6 +64,7 @@ class StreamState:
         self.kv = torch.zeros(spec.shape(config), dtype=spec.dtype, device=device)
         self.start_index = start_index
         self.frames_seen = 0
+        self._attention = CacheAttention()
 
     @property
     def nbytes(self) -> int:
@@ -92,9 +93,10 @@ class StreamState:
         start = self.spec.policy.slot(self.frames_seen) * self.tokens
         stop = self.spec.policy.filled(self.frames_seen + 1) * self.tokens
         keys, values = self.kv[layer]
-        keys[:, :, start : start + self.tokens] = k
-        values[:, :, start : start + self.tokens] = v
-        return F.scaled_dot_product_attention(q, keys[:, :, :stop], values[:, :, :stop])
+        fresh = slice(start, start + self.tokens)
+        keys[:, :, fresh] = k
+        values[:, :, fresh] = v
+        return self._attention(q, keys[:, :, :stop], values[:, :, :stop], fresh)
 
     def advance(self) -> None:
         """The coming frame has been written in every layer: it is now a frame seen."""
