@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The state of a run on disk: written whole or not at all, and enough to go on as if nothing had happened.
+
+A run directory holds
+
+    config.yaml          the TrainConfig (config_file)
+    state/latest.pt      this file's business; state/previous.pt is the one before
+    weights/             the averaged weights as a checkpoint of ours, fp16, for StreamSession and everything else
+    log.jsonl            one object per line, kinds: start, train, eval, end
+    curve.png            loss and held-out error
+    bad_step_N.pt        the batch of a step whose loss was not finite
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from omnistream.errors import CheckpointError
+from omnistream.model.omnistream import OmniStream
+from omnistream.weights import save_model
+from omnistream_training.optim import Optimizers, WeightAverage
+
+STATE_VERSION = 1
+
+
+@dataclass
+class Progress:
+    """Counters that outlive a process."""
+
+    step: int = 0
+    """Optimiser steps done; the next batch is number `step`."""
+    frames: int = 0
+    """Frames trained on."""
+    seconds: float = 0.0
+    """Spent training, evaluations left out."""
+
+
+def save_state(
+    path: Path,
+    model: OmniStream,
+    average: WeightAverage,
+    optimizers: Optimizers,
+    progress: Progress,
+    config: dict[str, Any],
+) -> None:
+    """Write everything that the next step depends on. A kill at any moment leaves the old file or the new one."""
+    state = {
+        "version": STATE_VERSION,
+        "config": config,
+        "model": model.state_dict(),
+        "average": average.average,
+        "optimizers": optimizers.state_dict(),
+        "progress": vars(progress),
+        "rng": torch.get_rng_state(),
+        "rng_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    with open(partial, "wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    if path.exists():
+        # A hard link, so that at no moment there is no `latest`.
+        previous = path.with_name("previous.pt")
+        previous.unlink(missing_ok=True)
+        os.link(path, previous)
+    os.replace(partial, path)
+
+
+def load_state(
+    path: Path, model: OmniStream, average: WeightAverage, optimizers: Optimizers, config: dict[str, Any]
+) -> Progress:
+    """Restore what `save_state` wrote; falls back to previous.pt where the newest file is damaged.
+
+    Raises CheckpointError if neither can be read or the state belongs to another configuration.
+    """
+    state = _read(path)
+    if state["config"] != config:
+        raise CheckpointError(f"{path} belongs to another configuration than this run's config.yaml")
+    model.load_state_dict(state["model"])
+    for mine, stored in zip(average.average, state["average"], strict=True):
+        mine.copy_(stored)
+    optimizers.load_state_dict(state["optimizers"])
+    torch.set_rng_state(state["rng"])
+    if torch.cuda.is_available() and len(state["rng_cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["rng_cuda"])
+    return Progress(**state["progress"])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    reasons = []
+    for candidate in (path, path.with_name("previous.pt")):
+        try:
+            state = torch.load(candidate, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises anything from RuntimeError to UnpicklingError on a damaged file
+            reasons.append(f"{candidate}: {error}")
+            continue
+        if state.get("version") != STATE_VERSION:
+            raise CheckpointError(
+                f"{candidate} has version {state.get('version')!r}; this release reads {STATE_VERSION}"
+            )
+        return state
+    raise CheckpointError("no usable training state: " + "; ".join(reasons))
+
+
+def save_weights(
+    directory: Path, model: OmniStream, average: WeightAverage, dtype: str, made_by: str, parent: dict[str, Any] | None
+) -> None:
+    """Write the averaged weights as a checkpoint of ours, next to the old one first: readers always find one."""
+    with averaged(model, average):
+        fresh = directory.with_name(directory.name + ".new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        save_model(model, fresh, dtype=dtype, made_by=made_by, parent=parent)
+    old = directory.with_name(directory.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if directory.exists():
+        os.replace(directory, old)
+    os.replace(fresh, directory)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+class averaged:  # lower case: it reads as a verb in `with averaged(model, average):`
+    """Context in which the model computes with the averaged weights; the trained ones come back afterwards."""
+
+    def __init__(self, model: OmniStream, average: WeightAverage) -> None:
+        self._model, self._average = model, average
+
+    def __enter__(self) -> OmniStream:
+        self._swap()
+        self._was_training = self._model.training
+        return self._model.eval()
+
+    def __exit__(self, *_: object) -> None:
+        self._swap()
+        self._model.train(self._was_training)
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for parameter, average in zip(self._average.source, self._average.average, strict=True):
+            held = parameter.detach().clone()
+            parameter.copy_(average)
+            average.copy_(held)

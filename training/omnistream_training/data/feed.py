@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The batch of every step, as a pure function of (run seed, step): resuming needs the step number and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import torch
+
+from omnistream_training.config import TrainConfig
+from omnistream_training.data.augment import augment
+from omnistream_training.data.batch import ClipBatch
+from omnistream_training.data.live import open_live
+from omnistream_training.data.source import HELD_OUT, ClipRequest, ClipSource
+
+CLIPS_PER_STEP = 1 << 12
+STEPS_PER_RUN = 1 << 21
+
+
+class Feed:
+    """Draws batches. `batch(step)` may be called for any step, in any order; iterating reads ahead where that helps."""
+
+    def __init__(self, config: TrainConfig, device: str) -> None:
+        self.config = config
+        self.device = device
+        self.sources: list[ClipSource] = []
+        self.weights: list[float] = []
+        data = config.data
+        if data.live is not None:
+            self._add(open_live(data.live, data.live_options, data.nominal_rate), data.live_weight)
+        if data.folders:
+            from omnistream_training.data.folder import FolderSource  # pillow and codecs: not needed for a renderer
+
+            size = max((stage.size for stage in config.stages), key=math.prod)
+            self._add(FolderSource(data.folders, size, data.nominal_rate, data.on_error), 1.0)
+        # A renderer computes on the training device: reading it ahead in a thread only fights for the same cores.
+        self._ahead = data.workers if data.folders else 0
+
+    def _add(self, source: ClipSource, weight: float) -> None:
+        self.sources.append(source)
+        self.weights.append(weight)
+
+    @property
+    def description(self) -> str:
+        return "; ".join(source.description for source in self.sources)
+
+    def batch(self, step: int) -> ClipBatch:
+        """The augmented batch of `step`, on the device."""
+        _, stage = self.config.stage_at(step)
+        host = torch.Generator().manual_seed(self._seed("step", step))
+        source = self.sources[int(torch.multinomial(torch.tensor(self.weights), 1, generator=host))]
+        low, high = math.log(stage.stride[0]), math.log(stage.stride[1] + 1)
+        stride = int(math.exp(low + (high - low) * float(torch.rand(1, generator=host, dtype=torch.float64))))
+        first = (self.config.seed * STEPS_PER_RUN + step) * CLIPS_PER_STEP
+        request = ClipRequest(
+            numbers=range(first, first + stage.clips),
+            frames=stage.frames,
+            size=stage.size,
+            stride=min(max(stride, stage.stride[0]), stage.stride[1]),
+            device=self.device,
+        )
+        batch = source.read(request)
+        if batch.images.device.type != torch.device(self.device).type:
+            batch = batch.to(self.device)
+        return augment(batch, self.config.augment, self._seed("augment", step))
+
+    def held_out(self, source: int, numbers: Sequence[int], frames: int, stride: int = 1) -> ClipBatch:
+        """Clips that no run trains on, without augmentation, at the last stage's size."""
+        request = ClipRequest(
+            numbers=[HELD_OUT + number for number in numbers],
+            frames=frames,
+            size=self.config.stages[-1].size,
+            stride=stride,
+            device=self.device,
+        )
+        return self.sources[source].read(request).to(self.device)
+
+    def iterate(self, first: int, last: int) -> Iterator[ClipBatch]:
+        """Batches of steps first .. last - 1."""
+        if not self._ahead:
+            yield from map(self.batch, range(first, last))
+            return
+        with ThreadPoolExecutor(self._ahead, thread_name_prefix="clips") as pool:
+            waiting: list[Future[ClipBatch]] = []
+            upcoming = iter(range(first, last))
+            try:
+                for step in upcoming:
+                    waiting.append(pool.submit(self.batch, step))
+                    if len(waiting) > self._ahead:
+                        yield waiting.pop(0).result()
+                while waiting:
+                    yield waiting.pop(0).result()
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def _seed(self, purpose: str, step: int) -> int:
+        digest = hashlib.sha256(f"{purpose}/{self.config.seed}/{step}".encode()).digest()
+        return int.from_bytes(digest[:7], "little")

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A renderer as a source. Training does not import a simulator; the renderer announces itself.
+
+A distribution that renders clips declares, in its pyproject.toml:
+
+    [project.entry-points."omnistream.clips"]
+    worlds = "package.module:function"
+
+`function(**options)` returns an object with one method,
+
+    clips(seeds: Sequence[int], *, frames: int, size: tuple[int, int], rate: float, device: str) -> clips
+
+that gives, for every seed, a clip of `frames` pictures of `size` (height, width) taken at `rate` Hz, as an object with
+
+    rgb [B, T, H, W, 3] uint8      depth [B, T, H, W] metres along the optical axis, NaN where there is nothing
+    T_world_camera [B, T, 4, 4]    K [B, 3, 3] pixels; integer coordinates are pixel centres
+
+on `device`, the same for the same arguments. "package.module:function" works as a name too, installed or not.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from importlib.metadata import entry_points
+from typing import Any, Protocol
+
+from omnistream.errors import ConfigError
+from omnistream_training.data.batch import ClipBatch
+from omnistream_training.data.source import ClipRequest, ClipSource, frame_times
+
+GROUP = "omnistream.clips"
+
+
+class Renderer(Protocol):
+    """What an entry point's function returns; see the module docstring."""
+
+    def clips(self, seeds: Sequence[int], *, frames: int, size: tuple[int, int], rate: float, device: str) -> Any: ...
+
+
+class LiveSource:
+    """Clips from a renderer; every clip number is a seed, so nothing is ever seen twice."""
+
+    def __init__(self, renderer: Renderer, description: str, nominal_rate: float) -> None:
+        self.description = description
+        self._renderer = renderer
+        self._rate = nominal_rate
+
+    def read(self, request: ClipRequest) -> ClipBatch:
+        clips = self._renderer.clips(
+            request.numbers,
+            frames=request.frames,
+            size=request.size,
+            rate=self._rate / request.stride,
+            device=request.device,
+        )
+        return ClipBatch(
+            images=clips.rgb.movedim(-1, 2).float().div_(255),
+            depth=clips.depth.float(),
+            T_world_camera=clips.T_world_camera.float(),
+            K=clips.K.float(),
+            times=frame_times(len(request.numbers), request.frames, request.stride),
+        )
+
+
+def open_live(name: str, options: Mapping[str, Any], nominal_rate: float) -> ClipSource:
+    """The renderer of that name. ConfigError lists what is installed, or says what the renderer objected to."""
+    function = _from_path(name) if ":" in name else _from_entry_point(name)
+    try:
+        renderer = function(**options)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"live source {name!r} refused the options {dict(options)}: {error}") from error
+    return LiveSource(renderer, f"live {name} {dict(options) or ''}".rstrip(), nominal_rate)
+
+
+def _from_entry_point(name: str) -> Any:
+    found = {point.name: point for point in entry_points(group=GROUP)}
+    if name not in found:
+        known = ", ".join(sorted(found)) or "none"
+        raise ConfigError(f"live source {name!r} is not installed; installed in {GROUP!r}: {known}")
+    return found[name].load()
+
+
+def _from_path(path: str) -> Any:
+    module, _, attribute = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"live source {path!r} cannot be imported: {error}") from error

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Camera: where the camera is in the stream's first frame, how it is turned, and its field of view.
+
+L_camera = |t' - t| + |q' - q| + 0.5 |fov' - fov|    (paper section 3.3; weights and L1 after VGGT, where L1 was
+steadier than Huber)
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from omnistream.heads.camera import split_camera
+from omnistream_training.losses.reduce import fill, masked_mean
+
+MAX_TRANSLATION_ERROR = 100.0
+"""Clamp of VGGT: one absurd label does not decide a step."""
+
+
+def camera_loss(
+    raw: Tensor,
+    translation: Tensor,
+    quaternion: Tensor,
+    fov: Tensor,
+    *,
+    posed: Tensor,
+    calibrated: Tensor,
+) -> dict[str, Tensor]:
+    """Terms `translation`, `rotation`, `fov`: L1, summed over components, mean over labelled frames.
+
+    raw: [B, T, 9], the camera head's output. translation [B, T, 3], unit quaternion [B, T, 4] (x y z w, either sign):
+    camera in the world. fov [B, T, 2] (vertical, horizontal; rad). posed, calibrated: [B, T] bool.
+    """
+    t, q, f = split_camera(raw)
+    wanted = fill(quaternion, posed[..., None], 0.5)
+    # q and -q are one rotation, and half a turn makes the sign of `split_camera` jump: compare with the nearer one.
+    same = (q.detach() * wanted).sum(-1, keepdim=True) >= 0
+    wanted = wanted * (2 * same.to(wanted.dtype) - 1)
+    moved = (t - fill(translation, posed[..., None], 0.0)).abs().clamp(max=MAX_TRANSLATION_ERROR)
+    return {
+        "translation": masked_mean(moved.sum(-1), posed),
+        "rotation": masked_mean((q - wanted).abs().sum(-1), posed),
+        "fov": 0.5 * masked_mean((f - fill(fov, calibrated[..., None], 1.0)).abs().sum(-1), calibrated),
+    }

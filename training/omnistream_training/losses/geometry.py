@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole geometry loss: L_geo = L_depth + L_ray + L_points + L_camera (paper section 3.3), every term by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from omnistream.errors import ConfigError
+from omnistream.heads.heads import HeadOutputs
+from omnistream_training.losses.camera import camera_loss
+from omnistream_training.losses.depth import depth_loss
+from omnistream_training.losses.rays import halve, point_loss, ray_loss
+from omnistream_training.losses.targets import Targets
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Weights of the terms; 0 leaves a term, and where possible its head's work, out."""
+
+    depth: float = 1.0
+    """Confidence-weighted depth error."""
+    depth_gradient: float = 1.0
+    """Multi-scale gradient of the depth error, relative to the depth term."""
+    depth_space: Literal["log", "linear"] = "log"
+    """Where depth errors are measured."""
+    alpha: float = 0.2
+    """Reward for confidence: at error e the best confidence is alpha / e (VGGT's value)."""
+    rays: float = 0.3
+    """Ray map."""
+    points: float = 0.1
+    """Points from predicted rays and depth."""
+    camera: float = 1.0
+    """Translation, rotation and field of view."""
+
+    def __post_init__(self) -> None:
+        for name in ("depth", "depth_gradient", "alpha", "rays", "points", "camera"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"loss.{name} is {getattr(self, name)}; expected 0 or more")
+        if self.points and not (self.rays and self.depth):
+            raise ConfigError(f"loss.points is {self.points} but points need depth and rays; give both a weight")
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The heads that some term needs."""
+        wanted = {"depth": self.depth, "rays": self.rays, "pose": self.camera}
+        return tuple(name for name, weight in wanted.items() if weight)
+
+
+def geometry_loss(outputs: HeadOutputs, targets: Targets, config: LossConfig) -> tuple[Tensor, dict[str, Tensor]]:
+    """Total and its weighted terms (scalars, float32; terms add up to the total). Heads that are None are left out."""
+    terms: dict[str, Tensor] = {}
+    if outputs.log_depth is not None and outputs.depth_confidence is not None:
+        parts = depth_loss(
+            outputs.log_depth.float(),
+            outputs.depth_confidence.float(),
+            targets.depth,
+            targets.depth_valid,
+            space=config.depth_space,
+            alpha=config.alpha,
+            gradient=config.depth_gradient,
+        )
+        terms |= {name: config.depth * term for name, term in parts.items()}
+    if outputs.rays is not None and outputs.ray_confidence is not None:
+        rays, known = outputs.rays.float(), targets.posed & targets.calibrated
+        terms["rays"] = config.rays * ray_loss(
+            rays, outputs.ray_confidence.float(), targets.rays, known, alpha=config.alpha
+        )
+        if config.points and outputs.depth is not None:
+            valid = targets.depth_valid & known[:, :, None, None]
+            predicted, _ = halve(outputs.depth.float(), torch.ones_like(valid))
+            wanted, complete = halve(targets.depth, valid)
+            terms["points"] = config.points * point_loss(rays, predicted, targets.rays, wanted, complete)
+    if outputs.camera is not None:
+        camera = camera_loss(
+            outputs.camera.float(),
+            targets.translation,
+            targets.quaternion,
+            targets.fov,
+            posed=targets.posed,
+            calibrated=targets.calibrated,
+        )
+        terms |= {name: config.camera * term for name, term in camera.items()}
+    if not terms:
+        raise ConfigError("no head ran: the loss has nothing to work on")
+    return torch.stack(list(terms.values())).sum(), terms
