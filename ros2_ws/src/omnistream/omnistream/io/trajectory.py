@@ -62,12 +62,12 @@ class TumWriter:
 def read_tum(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Stamps [N] in s, strictly as in the file, and poses [N, 4, 4]. InputError names the file and what is wrong."""
     try:
-        rows = np.loadtxt(path, dtype=np.float64, ndmin=2, comments="#")
-        if rows.size and rows.shape[1] != 8:
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip() and line[0] != "#"]
+        rows = np.loadtxt(lines, dtype=np.float64, ndmin=2) if lines else np.empty((0, 8))
+        if rows.shape[1] != 8:
             raise InputError(f"{path}: {rows.shape[1]} numbers in a line; expected 8: stamp tx ty tz qx qy qz qw")
         if not np.isfinite(rows).all():
             raise InputError(f"{path}: holds numbers that are not finite")
-        rows = rows.reshape(-1, 8)
         return rows[:, 0], rigid.from_translation_quaternion(rows[:, 1:])
     except InputError:
         raise

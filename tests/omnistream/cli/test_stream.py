@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`omnistream-stream` as a user meets it: files, report, exit codes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from omnistream.cli.progress import Progress, clock
+from omnistream.cli.stream import main
+from omnistream.io.trajectory import read_tum
+from omnistream.weights import save_model
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Six pictures of 48x64."""
+    images = tmp_path / "images"
+    images.mkdir()
+    for number in range(6):
+        pixels = np.random.default_rng(number).integers(0, 255, (48, 64, 3), np.uint8)
+        Image.fromarray(pixels).save(images / f"{number}.png")
+    return images
+
+
+@pytest.fixture
+def weights(tmp_path: Path, make_model: Callable) -> Path:
+    path = tmp_path / "weights"
+    save_model(make_model("metric"), path, made_by="a test")
+    return path
+
+
+def run(*words: object) -> int:
+    try:
+        return main([str(word) for word in words] + ["--threads", "1"])
+    except SystemExit as stop:  # tyro's way of saying wrong usage
+        return int(stop.code or 0)
+
+
+def test_a_run_writes_results_and_a_report(
+    folder: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert run(folder, "--out", out, "--weights", weights, "--policy", "window:3", "--save", "depth,poses sheet") == 0
+    assert len(list((out / "depth").glob("*.png"))) == len(list((out / "depth").glob("*.npy"))) == 6
+    stamps, _ = read_tum(out / "poses.txt")
+    np.testing.assert_allclose(stamps, np.arange(6) / 30)
+    report = json.loads((out / "report.json").read_text())
+    assert report["state"] == "done" and report["stepped"] == report["read"] == 6 and report["drops"] == {}
+    assert report["cache_slots"] == report["cache_frames"] == 3 and report["cache_bytes"] > 0
+    assert list(report["latency_ms"]) == ["read", "preprocess", "backbone", "heads", "write", "frame"]
+    assert report["latency_ms"]["frame"]["p99"] >= report["latency_ms"]["backbone"]["p50"] > 0
+    assert report["settings"]["policy"] == "window:3" and report["model"]["scale"] == "metric"
+    assert report["environment"]["torch"]["version"] and report["environment"]["machine"]["cores usable"] >= 1
+    printed = capsys.readouterr().out
+    for text in ("6 images in images", "memory  weights", "window:3", "6 streamed of 6 read", "p99", "sheet.png"):
+        assert text in printed
+    assert printed.index("memory") < printed.index("frames")
+
+
+def test_without_weights_it_says_what_depth_means(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("omnistream.weights.default.DEFAULT_WEIGHTS", tmp_path / "nothing shipped")
+    assert run(folder, "--out", tmp_path / "out", "--max-frames", 1, "--size", "64", "--save", "depth") == 0
+    printed = capsys.readouterr().out
+    assert "random weights" in printed and "mean nothing" in printed and "millimetres" in printed
+    assert [path.name for path in (tmp_path / "out" / "depth").iterdir()] == ["000000.npy"]
+
+
+def test_events_are_counted(folder: Path, weights: Path, tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((64, 48, 3), np.uint8)).save(folder / "4.png")  # another size: the stream starts anew
+    (folder / "2.png").write_bytes((folder / "2.png").read_bytes()[:300])
+    out = tmp_path / "out"
+    options = ("--weights", weights, "--save", "poses", "--on-error", "skip", "--policy", "full:2")
+    assert run(folder, "--out", out, *options) == 0
+    report = json.loads((out / "report.json").read_text())
+    assert report["stepped"] == 5 and report["drops"] == {"unreadable": 1}
+    assert report["resets"] == {"stream_full": 1, "size_changed": 2}
+    assert any("2.png" in note for note in report["notes"])
+    assert len(read_tum(out / "poses.txt")[0]) == 5
+
+
+def test_an_unreadable_frame_ends_it_but_keeps_what_was_done(
+    folder: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "3.png").write_bytes(b"")
+    out = tmp_path / "out"
+    assert run(folder, "--out", out, "--weights", weights, "--save", "poses,sheet") == 3
+    assert "3.png" in capsys.readouterr().err
+    report = json.loads((out / "report.json").read_text())
+    assert report["state"] == "failed" and "3.png" in report["error"] and report["stepped"] == 3
+    assert len(read_tum(out / "poses.txt")[0]) == 3 and (out / "sheet.png").is_file()
+
+
+def test_exit_codes_of_wrong_usage(
+    folder: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    for words, message in (
+        (("--save", "video"), "--save 'video': expected some of depth"),
+        (("--save", ""), "--save"),
+        (("--size", "big"), "--size 'big': expected a side"),
+        (("--size", "30x40"), "multiples of 16"),
+        (("--policy", "windows:3"), "windows:3"),
+        (("--max-frames", 0), "--max-frames is 0"),
+        (("--max-gap", 0), "max_gap"),
+        (("--time-base", "clock"), "time-base"),
+    ):
+        assert run(folder, "--out", out, "--weights", weights, *words) == 2
+        assert message in capsys.readouterr().err
+    assert run(folder) == 2 and run() == 2  # --out and INPUT are needed
+    assert not out.exists()
+
+
+def test_exit_codes_of_inputs_checkpoints_and_outputs(
+    folder: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert run(tmp_path / "nothing.mp4", "--out", out) == 3
+    assert "nothing.mp4 does not exist" in capsys.readouterr().err
+    assert run(folder, "--out", out, "--topic", "/camera") == 3
+    assert run(folder, "--out", out, "--weights", tmp_path / "nowhere") == 4
+    assert "nowhere" in capsys.readouterr().err
+    assert run(folder, "--out", out, "--weights", weights, "--device", "cuda:77") == 5
+    assert run(folder, "--out", out, "--weights", weights, "--engine", "steam") == 5
+    (tmp_path / "file").write_text("in the way")
+    assert run(folder, "--out", tmp_path / "file" / "out", "--weights", weights) == 6
+
+
+def test_missing_packages_are_told_with_exit_code_5(
+    folder: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "rerun", None)
+    assert run(folder, "--out", tmp_path / "out", "--weights", weights, "--save", "rrd") == 5
+    assert 'pip install "omnistream[viz]"' in capsys.readouterr().err
+
+
+def test_results_are_replaced_only_when_told_and_only_ours(
+    folder: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert run(folder, "--out", out, "--weights", weights, "--save", "depth") == 0
+    again = (folder, "--out", out, "--weights", weights, "--save", "depth", "--max-frames", 2)
+    assert run(*again) == 2
+    assert "add --overwrite" in capsys.readouterr().err
+    assert run(*again, "--overwrite") == 0
+    assert len(list((out / "depth").glob("*.npy"))) == 2
+    (out / "report.json").unlink()
+    assert run(*again, "--overwrite") == 2  # whose are they?
+    recording = tmp_path / "recording"
+    recording.mkdir()
+    (recording / "recording.yaml").touch()
+    assert run(folder, "--out", recording, "--weights", weights) == 2
+
+
+@pytest.mark.slow
+def test_interrupting_keeps_what_was_done(folder: Path, weights: Path, tmp_path: Path) -> None:
+    for number in range(6, 400):
+        (folder / f"{number}.png").write_bytes((folder / "0.png").read_bytes())
+    out = tmp_path / "out"
+    words = [folder, "--out", out, "--weights", weights, "--threads", 1, "--save", "poses,sheet"]
+    child = subprocess.Popen([sys.executable, "-m", "omnistream.cli.stream", *map(str, words)], stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not list(out.glob(".poses*")) or next(out.glob(".poses*")).stat().st_size < 1000:
+        assert time.monotonic() < deadline and child.poll() is None
+        time.sleep(0.02)
+    child.send_signal(signal.SIGINT)
+    _, errors = child.communicate(timeout=60)
+    assert child.returncode == 130 and b"interrupted" in errors
+    report = json.loads((out / "report.json").read_text())
+    assert report["state"] == "interrupted" and 0 < report["stepped"] < 400
+    assert len(read_tum(out / "poses.txt")[0]) == report["stepped"] and (out / "sheet.png").is_file()
+
+
+def test_progress_lines() -> None:
+    progress = Progress(100)
+    progress._count = 25
+    assert progress.line(5.0) == "[#####...............] 25/100 frames, 5.0/s, 0:15 left"
+    assert Progress(None).line(2.0) == "0 frames, 0.0/s, 0:02"
+    assert clock(3723) == "1:02:03" and clock(59.6) == "1:00"
