@@ -114,7 +114,7 @@ class Backbone(nn.Module):
         first = torch.arange(frames) == 0
         x = self._tokens(clip.flatten(0, 1), first, camera_token, aspect_ratio, batch)
         tokens = x.shape[1]
-        rope = self._rope(grid, tokens, as_times(times, frames, batch), x)
+        rope = self.rope((height, width), camera_token, as_times(times, frames, batch), x)
         attend = clip_attention(parse_policy(policy).visibility(frames), tokens)
         return self._run(x.reshape(batch, frames * tokens, -1), rope, attend, frames, grid, camera_token, keep_hidden)
 
@@ -148,13 +148,45 @@ class Backbone(nn.Module):
                 f"frame is {tuple(frame.shape)}; this stream takes ({spec.batch}, 3, {spec.height}, {spec.width})"
             )
         spec.policy.check(state.frames_seen + 1)
-        grid = (spec.height // self.config.patch_size, spec.width // self.config.patch_size)
-        x = self._tokens(frame, torch.tensor([state.frames_seen == 0]), spec.camera_token, aspect_ratio, spec.batch)
         at = as_times(times, 1, spec.batch) if times is not None else state.next_times(1)
-        rope = self._rope(grid, x.shape[1], at, x)
-        out = self._run(x, rope, state.attend, 1, grid, spec.camera_token, keep_hidden)
+        out = self.step_with(
+            frame,
+            torch.tensor([state.frames_seen == 0]),
+            self.rope((spec.height, spec.width), spec.camera_token, at, self.patch_embed.proj.weight),
+            state.attend,
+            spec.camera_token,
+            aspect_ratio,
+            keep_hidden=keep_hidden,
+        )
         state.advance()
         return out
+
+    def step_with(
+        self,
+        frame: Tensor,
+        first: Tensor,
+        rope: Rope,
+        attend: Attend,
+        camera_token: bool,
+        aspect_ratio: float | Tensor | None = None,
+        *,
+        keep_hidden: Sequence[int] | None = None,
+    ) -> BackboneOutput:
+        """A step as a pure function: all that a stream knows is passed in. This is what exporters trace.
+
+        frame: [B, 3, H, W]. first: [1] bool, whether it is the stream's first. rope: as from `self.rope`.
+        """
+        batch, _, height, width = frame.shape
+        grid = (height // self.config.patch_size, width // self.config.patch_size)
+        x = self._tokens(frame, first, camera_token, aspect_ratio, batch)
+        return self._run(x, rope, attend, 1, grid, camera_token, keep_hidden)
+
+    def rope(self, size: tuple[int, int], camera_token: bool, times: Tensor, like: Tensor) -> Rope:
+        """Rotary tables of frames of `size` (H, W) pixels at `times` ([T] or [B, T]), on the device and in the dtype
+        of `like`."""
+        grid = (size[0] // self.config.patch_size, size[1] // self.config.patch_size)
+        tables = rope_tables(self.config, grid, self.config.prefix_tokens(camera_token), times)
+        return Rope(*(table.to(like.device, like.dtype) for table in tables))
 
     def _tokens(self, images: Tensor, first: Tensor, camera: bool, aspect_ratio: Any, batch: int) -> Tensor:
         """images [B*T, 3, H, W], first [T] bool -> [B*T, tokens, D] before the blocks."""
@@ -176,10 +208,6 @@ class Backbone(nn.Module):
             raise ConfigError("aspect_ratio is given without camera_token=True; it is added to the camera token only")
         prefix.append(self.register_token[0, variant])
         return torch.cat([*prefix, patches], dim=1)
-
-    def _rope(self, grid: tuple[int, int], tokens: int, times: Tensor, like: Tensor) -> Rope:
-        rope = rope_tables(self.config, grid, tokens - grid[0] * grid[1], times)
-        return Rope(*(table.to(like.device, like.dtype) for table in rope))
 
     def _run(
         self,
