@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from omnistream import StreamSession
 from omnistream.errors import InputError
 from omnistream.io.pixels import DEPTH_ENCODINGS, IMAGE_ENCODINGS, decode_compressed, decode_depth, decode_image
+from omnistream.model.omnistream import OmniStream
 
 RGB = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [10, 20, 30]]], np.uint8)  # 2x2: red, green / blue, dark
 
@@ -239,3 +241,10 @@ def test_compressed_rubbish_and_depth_are_refused() -> None:
         decode_compressed(b"\xde\xad\xbe\xef" * 10, "jpeg")
     with pytest.raises(InputError, match="is depth"):
         decode_compressed(b"123", "16UC1; compressedDepth png")
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_read_only_view_of_message_bytes_can_be_streamed(tiny_model: OmniStream) -> None:
+    image = decode_image("rgb8", 48, 64, 192, bytes(48 * 192))
+    assert not image.flags.writeable
+    assert StreamSession(tiny_model, num_threads=1).step(image).index == 0

@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 
 from omnistream.errors import InputError
 from omnistream.io.pixels import PICTURE_FORMATS, UNREADABLE, millimetres_to_metres, pillow_to_rgb
+from omnistream.io.tables import read_table
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 
@@ -58,13 +59,10 @@ def read_depth(path: Path, scale: float) -> NDArray[np.float32]:
 
 
 def read_matrix(path: Path, shape: tuple[int, int]) -> NDArray[np.float64]:
-    """A text file of numbers as a float64 matrix of `shape`; InputError names the file."""
-    try:
-        matrix = np.loadtxt(path, dtype=np.float64, ndmin=2)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as a matrix of numbers: {error}") from error
-    if matrix.shape != shape:
-        raise InputError(f"{path}: matrix of {matrix.shape[0]}x{matrix.shape[1]}; expected {shape[0]}x{shape[1]}")
+    """A text file of numbers as a float64 matrix of `shape`; InputError names the file, and the line that is wrong."""
+    matrix, _ = read_table(path, shape[1], f"a row of a {shape[0]}x{shape[1]} matrix", finite=False)
+    if len(matrix) != shape[0]:
+        raise InputError(f"{path}: {len(matrix)} rows of {shape[1]} numbers; expected {shape[0]}x{shape[1]}")
     return matrix
 
 
@@ -81,9 +79,15 @@ def read_pose(path: Path) -> NDArray[np.float64] | None:
 
 def read_intrinsics(path: Path) -> NDArray[np.float64]:
     """K [3, 3] in pixels from text; InputError if it is no pinhole matrix."""
-    K = read_matrix(path, (3, 3))
-    if not np.isfinite(K).all() or K[0, 0] <= 0 or K[1, 1] <= 0 or not np.allclose(K[2], (0, 0, 1)):
-        raise InputError(f"{path}: {K.tolist()} are not pinhole intrinsics; expected [fx 0 cx; 0 fy cy; 0 0 1]")
+    K, lines = read_table(path, 3, "fx 0 cx, then 0 fy cy, then 0 0 1")
+    if len(K) != 3:
+        raise InputError(f"{path}: {len(K)} rows of 3 numbers; expected 3x3 pinhole intrinsics")
+    for row, good in enumerate((K[0, 0] > 0, K[1, 1] > 0, np.allclose(K[2], (0, 0, 1)))):
+        if not good:
+            raise InputError(
+                f"{path}: line {lines[row]} holds {K[row].tolist()}; expected {('fx 0 cx', '0 fy cy', '0 0 1')[row]} "
+                "with focal lengths above 0"
+            )
     return K
 
 

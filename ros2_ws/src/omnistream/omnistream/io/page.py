@@ -152,5 +152,6 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _length(positions: Sequence[NDArray[np.float64]]) -> float:
-    """Length of the way through positions [N] of [3]."""
-    return float(np.linalg.norm(np.diff(np.array(positions), axis=0), axis=1).sum()) if len(positions) > 1 else 0.0
+    """Length of the way through positions [N] of [3]; rounding errors of a still camera are not told as a way."""
+    length = float(np.linalg.norm(np.diff(np.array(positions), axis=0), axis=1).sum()) if len(positions) > 1 else 0.0
+    return length if length > 1e-9 else 0.0

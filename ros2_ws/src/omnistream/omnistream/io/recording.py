@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Our own recording folder: pictures, calibration, and reference depth and poses where they are known.
 
-    recording.yaml      format: omnistream-recording, version: 1, rate (Hz), camera: {width, height, K: 9 numbers, D,
-                        distortion_model, frame_id}, depth_scale (metres per unit), description, licence, made_by
-    rgb/000000.jpg      or png
-    depth/000000.png    16 bit, value * depth_scale is metres, 0 is no value          (optional)
-    poses.txt           TUM lines: stamp tx ty tz qx qy qz qw, T_world_camera         (optional)
-    stamps.txt          one number of seconds per line                                (optional, else index / rate)
+recording.yaml      format: omnistream-recording, version: 1, rate (Hz), camera: {width, height, K: 9 numbers, D,
+                    distortion_model, frame_id}, depth_scale (metres per unit), description, licence, made_by
+rgb/000000.jpg      or png
+depth/000000.png    16 bit, value * depth_scale is metres, 0 is no value          (optional)
+poses.txt           TUM lines: stamp tx ty tz qx qy qz qw, T_world_camera         (optional)
+stamps.txt          one number of seconds per line                                (optional, else index / rate)
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from omnistream.errors import InputError
 from omnistream.io.files import IMAGE_SUFFIXES, natural_key, read_depth, read_rgb
 from omnistream.io.frames import DEFAULT_FRAME_ID, DEFAULT_RATE, Frame, FrameSource
+from omnistream.io.tables import read_table
 from omnistream.io.trajectory import nearest, read_tum
 
 FORMAT = "omnistream-recording"
@@ -52,13 +53,10 @@ class RecordingSource(FrameSource):
         count = len(self._images)
         if not path.is_file():
             return np.arange(count) / self._header.rate
-        try:
-            stamps = np.loadtxt(path, dtype=np.float64, ndmin=1)
-        except ValueError as error:
-            raise InputError(f"{path}: {error}; expected one number of seconds per line") from error
-        if stamps.shape != (count,) or not np.isfinite(stamps).all():
-            raise InputError(f"{path}: {stamps.size} stamps; expected {count} finite numbers, one per image")
-        return stamps
+        stamps, _ = read_table(path, 1, "seconds")
+        if len(stamps) != count:
+            raise InputError(f"{path}: {len(stamps)} stamps; expected {count}, one per image")
+        return stamps[:, 0]
 
     def _read_poses(self, path: Path) -> dict[int, NDArray[np.float64]] | None:
         """Pose per image index: the nearest in time within half a period."""

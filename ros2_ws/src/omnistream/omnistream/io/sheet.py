@@ -69,12 +69,13 @@ class ContactSheet:
         pose = result.T_world_camera if T_world_camera is None else T_world_camera
         if self._count % self._path_every == 0:
             self._add_to_path(pose, frame.T_world_camera)
+        size = result.network_size if result.depth is None else (result.depth.shape[0], result.depth.shape[1])
         moment = _Moment(
             label=f"#{frame.index}   {frame.stamp:.2f} s" if frame.stamp < 1e6 else f"#{frame.index}",
             image=fit(Image.fromarray(frame.image), BOX),
             depth=result.depth,
             features=result.features,
-            reference=None if frame.depth is None else nearest_resize(frame.depth, result.network_size),
+            reference=None if frame.depth is None else nearest_resize(frame.depth, size),
         )
         self._latest = moment
         if self._wanted(self._count):

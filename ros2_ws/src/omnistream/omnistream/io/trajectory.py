@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from omnistream.errors import InputError
 from omnistream.geometry import rigid
 from omnistream.io.files import temporary_path
+from omnistream.io.tables import read_table
 
 
 def tum_line(stamp: float, T_world_camera: NDArray[np.float64]) -> str:
@@ -60,19 +61,14 @@ class TumWriter:
 
 
 def read_tum(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Stamps [N] in s, strictly as in the file, and poses [N, 4, 4]. InputError names the file and what is wrong."""
-    try:
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip() and line[0] != "#"]
-        rows = np.loadtxt(lines, dtype=np.float64, ndmin=2) if lines else np.empty((0, 8))
-        if rows.shape[1] != 8:
-            raise InputError(f"{path}: {rows.shape[1]} numbers in a line; expected 8: stamp tx ty tz qx qy qz qw")
-        if not np.isfinite(rows).all():
-            raise InputError(f"{path}: holds numbers that are not finite")
-        return rows[:, 0], rigid.from_translation_quaternion(rows[:, 1:])
-    except InputError:
-        raise
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as a TUM trajectory: {error}") from error
+    """Stamps [N] in s, in the order of the file, and poses [N, 4, 4]. InputError names the file and the line."""
+    rows, lines = read_table(path, 8, "stamp tx ty tz qx qy qz qw")
+    short = np.flatnonzero(np.linalg.norm(rows[:, 4:], axis=1) < 1e-12)
+    if short.size:
+        raise InputError(
+            f"{path}: line {lines[short[0]]} has a quaternion of length 0; expected qx qy qz qw of length 1"
+        )
+    return rows[:, 0], rigid.from_translation_quaternion(rows[:, 1:])
 
 
 def nearest(stamps: ArrayLike, others: ArrayLike, max_difference: float) -> NDArray[np.intp]:

@@ -29,13 +29,13 @@ class TumFolderSource(FrameSource):
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._stamps, self._images = _read_list(folder / LIST)
+        self._stamps, self._images = read_list(folder / LIST)
         if not self._images:
             raise InputError(f"{folder / LIST}: lists no images")
         parts = [f"TUM RGB-D folder {folder.name}: {len(self._images)} images"]
         self._depth: dict[int, str] = {}
         if (folder / "depth.txt").is_file():
-            stamps, files = _read_list(folder / "depth.txt")
+            stamps, files = read_list(folder / "depth.txt")
             pairs = nearest(self._stamps, stamps, MAX_DIFFERENCE)
             self._depth = {index: files[other] for index, other in enumerate(pairs) if other >= 0}
             parts.append(f"{len(self._depth)} with depth")
@@ -67,8 +67,8 @@ class TumFolderSource(FrameSource):
             yield frame
 
 
-def _read_list(path: Path) -> tuple[NDArray[np.float64], list[str]]:
-    """`stamp file` lines; # starts a comment."""
+def read_list(path: Path) -> tuple[NDArray[np.float64], list[str]]:
+    """Stamps [N] in s and file names of `stamp file` lines; # starts a comment. InputError names file and line."""
     stamps, files = [], []
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
         if not line.strip() or line.startswith("#"):

@@ -30,7 +30,7 @@ class VideoSource(FrameSource):
         self._av: Any = need("av", "io", "reading video")
         with self._open() as (_, stream):
             rate = float(stream.average_rate) if stream.average_rate else None
-            codec = stream.codec_context.name
+            codec = stream.codec_context.codec.canonical_name  # av1, not the decoder libdav1d
             size = f"{stream.codec_context.width}x{stream.codec_context.height}"
             self._declared = int(stream.frames)
         length = self._declared or None

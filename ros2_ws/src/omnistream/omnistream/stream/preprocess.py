@@ -47,7 +47,8 @@ def preprocess(image: np.ndarray, size: tuple[int, int], config: ModelConfig) ->
 
     Resized in uint8 on the CPU, antialiased, whatever the engine's device: all engines get the same pixels.
     """
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+    writable = np.require(image, requirements=("C", "W"))  # views of message bytes are not, and torch warns of those
+    pixels = torch.from_numpy(writable).permute(2, 0, 1)[None]
     if pixels.shape[-2:] != size:
         pixels = F.interpolate(pixels, size=size, mode="bilinear", antialias=True, align_corners=False)
     mean, std = (torch.tensor(values)[:, None, None] * 255 for values in (config.mean, config.std))
