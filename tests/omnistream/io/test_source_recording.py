@@ -118,3 +118,22 @@ def test_a_broken_run_is_no_recording_and_nothing_is_overwritten(tmp_path: Path)
         pytest.raises(InputError, match="expected uint8"),
     ):
         writer.add(np.zeros((3, 3, 3), np.uint8))
+
+
+def test_a_wrong_camera_line_is_named_by_its_number(tmp_path: Path) -> None:
+    write(tmp_path, count=2)
+    header = yaml.safe_load((tmp_path / "recording.yaml").read_text())
+    header["camera"]["K"] = [1.0, 2.0]
+    (tmp_path / "recording.yaml").write_text(yaml.safe_dump(header, sort_keys=False, default_flow_style=None))
+    text = (tmp_path / "recording.yaml").read_text().replace("camera: {", "camera: {\n  ").replace(", K:", ",\n  K:")
+    (tmp_path / "recording.yaml").write_text(text)
+    number = next(i for i, line in enumerate(text.splitlines(), start=1) if line.strip().startswith("K:"))
+    with pytest.raises(InputError, match=rf"recording\.yaml: line {number}: camera\.K is .*; expected 9 numbers"):
+        open_source(tmp_path)
+
+
+def test_a_wrong_line_of_a_trajectory_is_named_by_its_number(tmp_path: Path) -> None:
+    write(tmp_path, count=2)
+    (tmp_path / "poses.txt").write_text("# stamp ...\n0 0 0 0 0 0 0 1\n\n0.1 0 0 nan 0 0 0 1\n")
+    with pytest.raises(InputError, match=r"poses\.txt: line 4 is '0.1 0 0 nan 0 0 0 1'; expected 8 numbers"):
+        open_source(tmp_path)

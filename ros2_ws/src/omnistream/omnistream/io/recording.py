@@ -11,6 +11,7 @@ stamps.txt          one number of seconds per line                              
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,8 @@ class _Header:
 
     def __init__(self, path: Path) -> None:
         try:
-            data = yaml.safe_load(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
+            data = yaml.safe_load(text)
         except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: cannot be read: {error}") from error
         if not isinstance(data, dict) or data.get("format") != FORMAT:
@@ -109,6 +111,7 @@ class _Header:
         if not isinstance(camera, dict):
             raise InputError(f"{path}: camera is {camera!r}; expected width, height and K")
         self.path = path
+        self._lines = text.splitlines()
         self.rate = self._number(data, "rate", DEFAULT_RATE)
         self.depth_scale = self._number(data, "depth_scale", 0.001)
         self.size = (int(self._number(camera, "height")), int(self._number(camera, "width")))
@@ -124,7 +127,7 @@ class _Header:
     def _number(self, data: dict[str, Any], name: str, default: float | None = None) -> float:
         value = data.get(name, default)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not (np.isfinite(value) and value > 0):
-            raise InputError(f"{self.path}: {name} is {value!r}; expected a number above 0")
+            raise InputError(f"{self._place(name)}: {name} is {value!r}; expected a number above 0")
         return float(value)
 
     def _numbers(self, name: str, values: Any, count: int | None = None) -> list[float]:
@@ -133,5 +136,12 @@ class _Header:
         except (TypeError, ValueError):
             numbers = [float("nan")]
         if not np.isfinite(numbers).all() or (count is not None and len(numbers) != count):
-            raise InputError(f"{self.path}: {name} is {values!r}; expected {count or 'a list of'} numbers")
+            raise InputError(f"{self._place(name)}: {name} is {values!r}; expected {count or 'a list of'} numbers")
         return numbers
+
+    def _place(self, name: str) -> str:
+        """File and, where the key is at the start of one, its line."""
+        key = name.split(".")[-1]
+        found = (number for number, line in enumerate(self._lines, start=1) if re.match(rf"\s*{key}\s*:", line))
+        number = next(found, None)
+        return str(self.path) if number is None else f"{self.path}: line {number}"
