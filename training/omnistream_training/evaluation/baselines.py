@@ -54,7 +54,8 @@ class DepthHistogram:
         if distinct.size > MAX_VALUES:
             rounded = (values.view(np.uint32) + np.uint32(64)) & np.uint32(0xFFFFFF80)
             distinct, inverse = np.unique(rounded.view(np.float32), return_inverse=True)
-        self.values, self.counts = distinct, np.bincount(inverse, counts, distinct.size)
+        self.values = distinct
+        self.counts = np.bincount(inverse, counts, distinct.size).astype(np.float64)
 
     def best_for_abs_rel(self) -> float:
         """The constant c with the least mean |c - g| / g: the median of g under the weights 1 / g."""
@@ -110,16 +111,21 @@ class DepthMap:
         return np.where(known, self.sums / np.maximum(self.counts, 1), everywhere).astype(np.float32)
 
 
-def straight_line_ate(reference: ArrayLike) -> float:
-    """m: ATE of a straight line at constant speed, fitted to the poses [N, 4, 4] by Sim(3).
+def straight_line(positions: ArrayLike) -> NDArray[np.float64]:
+    """Positions [N, 3] of a straight walk at constant speed, fitted to the given ones by Sim(3).
 
-    That fit is the linear regression of the positions on the frame number: Sim(3) gives a line any direction and speed.
+    That fit is the linear regression on the frame number: Sim(3) gives a line any direction and speed.
     """
+    points = np.asarray(positions, np.float64)
+    steps = np.arange(len(points)) - (len(points) - 1) / 2
+    centre = points.mean(axis=0)
+    return centre + steps[:, None] * (steps @ (points - centre)) / max(float(steps @ steps), 1e-300)
+
+
+def straight_line_ate(reference: ArrayLike) -> float:
+    """m: ATE of `straight_line` for poses [N, 4, 4]."""
     positions = np.asarray(reference, np.float64)[:, :3, 3]
-    time = np.arange(len(positions)) - (len(positions) - 1) / 2
-    centred = positions - positions.mean(axis=0)
-    velocity = time @ centred / max(float(time @ time), 1e-300)
-    return float(np.sqrt(np.square(centred - time[:, None] * velocity).sum(axis=1).mean()))
+    return float(np.sqrt(np.square(positions - straight_line(positions)).sum(axis=1).mean()))
 
 
 def simple_paths(reference: Poses) -> dict[str, dict[str, float]]:
