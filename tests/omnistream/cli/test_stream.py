@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from omnistream.cli.interrupt import Interrupt
 from omnistream.cli.progress import Progress, clock
 from omnistream.cli.stream import main
 from omnistream.io.trajectory import read_tum
@@ -168,10 +169,10 @@ def test_interrupting_keeps_what_was_done(folder: Path, weights: Path, tmp_path:
     for number in range(6, 400):
         (folder / f"{number}.png").write_bytes((folder / "0.png").read_bytes())
     out = tmp_path / "out"
-    words = [folder, "--out", out, "--weights", weights, "--threads", 1, "--save", "poses,sheet"]
+    words = [folder, "--out", out, "--weights", weights, "--threads", 1, "--save", "depth,poses,sheet"]
     child = subprocess.Popen([sys.executable, "-m", "omnistream.cli.stream", *map(str, words)], stderr=subprocess.PIPE)
     deadline = time.monotonic() + 60
-    while not list(out.glob(".poses*")) or next(out.glob(".poses*")).stat().st_size < 1000:
+    while len(list(out.glob("depth/*.npy"))) < 5:
         assert time.monotonic() < deadline and child.poll() is None
         time.sleep(0.02)
     child.send_signal(signal.SIGINT)
@@ -188,3 +189,14 @@ def test_progress_lines() -> None:
     assert progress.line(5.0) == "[#####...............] 25/100 frames, 5.0/s, 0:15 left"
     assert Progress(None).line(2.0) == "0 frames, 0.0/s, 0:02"
     assert clock(3723) == "1:02:03" and clock(59.6) == "1:00"
+
+
+def test_the_second_interrupt_does_not_wait() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with Interrupt() as interrupt:
+        assert not interrupt.wanted
+        signal.raise_signal(signal.SIGTERM)
+        assert interrupt.wanted
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before

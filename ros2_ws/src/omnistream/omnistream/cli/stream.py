@@ -8,6 +8,7 @@ exit codes: 0 done; 2 wrong usage; 3 the input cannot be read; 4 the checkpoint 
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from dataclasses import asdict, dataclass
@@ -105,6 +106,9 @@ def main(argv: list[str] | None = None) -> int:
         from omnistream.io.extras import MissingExtra
 
         return _fail(HERE if isinstance(error, MissingExtra) else INPUT, error)
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  or Python complains once more when it flushes at exit
+        return _fail(OUTPUT, "standard output was closed by its reader")
     except OSError as error:
         return _fail(OUTPUT, f"{options.out}: {error}")
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from omnistream.cli.interrupt import Interrupt
 from omnistream.cli.progress import Progress
 from omnistream.cli.report import Latencies, environment, write_report
 from omnistream.errors import InputError, StreamFull
@@ -81,22 +82,22 @@ class StreamRun:
         self.summary = Summary()
 
     def run(self) -> Summary:
-        """Stream to the end, to --max-frames or to an interruption, and finish the files.
+        """Stream to the end, to --max-frames or to Ctrl-C (after the frame at hand), and finish the files.
 
         A frame that cannot be read ends it too (`on_error` raise): `error` says so, and what came before is kept.
         """
         summary, limit = self.summary, self._settings["max_frames"]
         total = min((n for n in (self._source.length, limit) if n is not None), default=None)
-        with self._writer(total) as writer, Progress(total) as progress:
+        with self._writer(total) as writer, Progress(total) as progress, Interrupt() as interrupt:
             self.write_report(self._out / "report.json")
             begin = time.perf_counter()
             try:
                 for frame, read_ms in self._frames(limit):
                     self._one(frame, read_ms, writer)
                     progress.step()
-                summary.state = "done"
-            except KeyboardInterrupt:
-                summary.state = "interrupted"
+                    if interrupt.wanted:
+                        break
+                summary.state = "interrupted" if interrupt.wanted else "done"
             except InputError as error:
                 summary.state, summary.error = "failed", str(error)
             summary.seconds = time.perf_counter() - begin
