@@ -14,8 +14,10 @@ from pathlib import Path
 
 from omnistream_ros.environment import MAX_DOMAIN_ID
 
-# RTPS 2.5, 9.6.2.3: discovery of domain d listens on UDP port 7400 + 250 d.
+# RTPS 2.5, 9.6.2.3: in domain d discovery listens on UDP port 7400 + 250 d (multicast) and, of the domain's participant
+# number p, on 7410 + 250 d + 2 p (unicast). On loopback there is only the latter; numbers are given out from 0.
 _PORT_BASE, _PORT_GAIN = 7400, 250
+_PORT_OFFSETS = (0, *range(10, 26, 2))
 
 
 @contextmanager
@@ -23,7 +25,7 @@ def reserved_domain_id() -> Iterator[int]:
     """A domain id (1..101) without participants, ours until the block ends.
 
     Others of our own are kept out by a locked file, which the kernel unlocks even when this process is killed; all
-    other ROS 2 processes are seen by the port that their discovery listens on.
+    other ROS 2 processes are seen by the ports that their discovery listens on.
 
     Raises:
         RuntimeError: all domains are in use.
@@ -35,7 +37,7 @@ def reserved_domain_id() -> Iterator[int]:
         if lock is None:
             continue
         try:
-            if _discovery_port_is_free(domain_id):
+            if _discovery_ports_are_free(domain_id):
                 yield domain_id
                 return
         finally:
@@ -54,10 +56,14 @@ def _lock(domain_id: int) -> int | None:
     return descriptor
 
 
-def _discovery_port_is_free(domain_id: int) -> bool:
+def _discovery_ports_are_free(domain_id: int) -> bool:
+    return all(_is_free(_PORT_BASE + _PORT_GAIN * domain_id + offset) for offset in _PORT_OFFSETS)
+
+
+def _is_free(port: int) -> bool:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:  # without SO_REUSEADDR, on purpose
         try:
-            probe.bind(("", _PORT_BASE + _PORT_GAIN * domain_id))
+            probe.bind(("", port))
         except OSError:
             return False
     return True

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from omnistream_ros.environment import loopback_environment, robot_environment
-from omnistream_ros.processes import ProcessGroup
+from omnistream_ros.processes import ProcessGroup, patient_threads
 
 GRACE_S = 6.0
 """Seconds that nodes get to end by themselves after SIGINT."""
@@ -30,9 +30,7 @@ class NodeModule:
 
 NODES = {
     "camera": NodeModule("omnistream_ros.camera_source", "publishes a video, folder or rosbag2 as a camera does"),
-    "perception": NodeModule(
-        "omnistream_perception.perception_node", "images in; depth, pose, features and points out"
-    ),
+    "perception": NodeModule("omnistream_perception.node", "images in; depth, pose, features and points out"),
 }
 DEMO = "demo"
 
@@ -72,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return demo.main(words[1:])
     try:
         commands = split_commands(words)
-        environment = {**os.environ, **_variables(options.network, options.domain)}
+        environment = {**os.environ, **patient_threads(), **_variables(options.network, options.domain)}
     except ValueError as error:
         parser.error(str(error))
     if not commands:
