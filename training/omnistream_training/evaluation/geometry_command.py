@@ -29,7 +29,7 @@ def evaluate(options: Geometry) -> dict[str, Any]:
     """Run the evaluation, write DIR/results.json and the plots, print the table; returns the report."""
     model, words = _model(options.weights)
     rules = chosen_protocol(options, model)
-    print(f"model     {words}\nprotocol  {rules.line}", flush=True)
+    print(f"model     {words}\ndata      {options.data}, protocol {rules.name}", flush=True)
     plan = Plan(
         data=options.data,
         out=options.out,

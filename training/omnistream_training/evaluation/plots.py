@@ -9,16 +9,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from omnistream.io.colours import colour_depth, colour_error, depth_range
 from omnistream.io.files import replacing
 from omnistream_training.evaluation.align import DegenerateError, umeyama
+from omnistream_training.evaluation.baselines import straight_line
 from omnistream_training.evaluation.depth_align import align_depth
 from omnistream_training.evaluation.predict import Track
 from omnistream_training.evaluation.protocols import Protocol
 
-ROW_HEIGHT = 240
+ROW_HEIGHT, CAPTION = 240, 18
+"""Pixels."""
 PATHS_PER_PAGE = 12
 
 
@@ -37,12 +39,14 @@ def save_depth_picture(path: Path, track: Track, protocol: Protocol) -> bool:
     near, far = depth_range([reference])
     error = np.abs(aligned - reference) / reference
     size = (round(ROW_HEIGHT * reference.shape[1] / reference.shape[0]), ROW_HEIGHT)
+    maps = (colour_depth(reference, near, far), colour_depth(aligned, near, far), colour_error(error))
     parts = [Image.fromarray(image).resize(size)]
-    for colours in (colour_depth(reference, near, far), colour_depth(aligned, near, far), colour_error(error)):
-        parts.append(Image.fromarray(colours).resize(size, Image.Resampling.NEAREST))
-    row = Image.new("RGB", (size[0] * 4 + 12, ROW_HEIGHT), "white")
-    for i, part in enumerate(parts):
-        row.paste(part, (i * (size[0] + 4), 0))
+    parts += [Image.fromarray(colours).resize(size, Image.Resampling.NEAREST) for colours in maps]
+    captions = ("picture", f"reference, {near:.2g} to {far:.2g} m", "prediction, aligned", "relative error, 0 to 50 %")
+    row = Image.new("RGB", (size[0] * 4 + 12, ROW_HEIGHT + CAPTION), "white")
+    for i, (part, caption) in enumerate(zip(parts, captions, strict=True)):
+        row.paste(part, (i * (size[0] + 4), CAPTION))
+        ImageDraw.Draw(row).text((i * (size[0] + 4) + 2, 3), caption, fill="black")
     with replacing(path) as temporary:
         row.save(temporary)
     return True
@@ -64,11 +68,7 @@ def save_paths(path: Path, positions: Mapping[str, Mapping[str, Mapping[str, Any
         reference = _reference(positions, streamed, name)
         flat = np.argsort(np.ptp(reference, axis=0))[::-1][:2]
         axis.plot(*reference[:, flat].T, color="black", linewidth=2.2, label="reference")
-        steps = np.arange(len(reference)) - (len(reference) - 1) / 2
-        line = reference.mean(axis=0) + steps[:, None] * (steps @ (reference - reference.mean(axis=0))) / (
-            steps @ steps
-        )
-        axis.plot(*line[:, flat].T, color="0.6", linestyle=":", label="straight line")
+        axis.plot(*straight_line(reference)[:, flat].T, color="0.6", linestyle=":", label="straight line")
         for method in streamed:
             estimate = np.asarray(positions[method][name]["estimate"], np.float64)
             if len(estimate) != len(reference):
