@@ -11,6 +11,7 @@ into lifecycle results:
 
 from __future__ import annotations
 
+import threading
 import traceback
 from collections.abc import Callable, Iterable
 from enum import StrEnum
@@ -66,6 +67,8 @@ class ManagedNode(LifecycleNode):
             self, [*LIFECYCLE_PARAMETERS, *specs], locked=lambda: self.state in (State.INACTIVE, State.ACTIVE)
         )
         self._pending_fault = ""
+        self._transitions = threading.RLock()  # one at a time, whatever the executor: `stop` waits for a configure
+        self._stopping = False
         self._fault_signal = self.create_guard_condition(self._handle_fault)
         self._tolerate_repeated_transitions()
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -96,7 +99,8 @@ class ManagedNode(LifecycleNode):
         self._fault_signal.trigger()
 
     def stop(self) -> None:
-        """Before the process ends: as a shutdown transition, whatever the state."""
+        """Before the process ends: as a shutdown transition, whatever the state; waits for a transition in hand."""
+        self._stopping = True
         if self.state is not State.FINALIZED:
             self._attempt(self.trigger_shutdown)
 
@@ -180,12 +184,13 @@ class ManagedNode(LifecycleNode):
             self.get_logger().warning(sentence)
         if self.parameters["autostart"] and self.state is State.UNCONFIGURED:
             result = self._attempt(self.trigger_configure)
-            if result is TransitionCallbackReturn.SUCCESS:
+            if result is TransitionCallbackReturn.SUCCESS and not self._stopping:
                 self._attempt(self.trigger_activate)
 
     def _attempt(self, trigger: Callable[[], Any]) -> Any:
         try:
-            return trigger()
+            with self._transitions:
+                return trigger()
         except _rclpy.RCLError as error:
             self.get_logger().warning(f"transition is not possible now: {error}")
             return TransitionCallbackReturn.FAILURE
@@ -197,7 +202,8 @@ class ManagedNode(LifecycleNode):
 
         def answer(request: Any, response: Any) -> Any:
             try:
-                return change_state(request, response)
+                with self._transitions:
+                    return change_state(request, response)
             except _rclpy.RCLError:
                 name = request.transition.label or f"number {request.transition.id}"
                 self.get_logger().warning(

@@ -23,7 +23,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from omnistream.errors import OmniStreamError
 
-SHUTDOWN_SECONDS = 4.0
+SHUTDOWN_SECONDS = 3.0
 """After this the process ends whatever a library is doing; `ros2 launch` sends SIGTERM after 5 s."""
 
 
@@ -63,8 +63,9 @@ def run(make_node: Callable[[], Node], args: Sequence[str] | None = None, thread
     while not (signalled or finished.wait(0.05) or not spinner.is_alive()):
         pass
     _deadline(node)
-    executor.shutdown(timeout_sec=1.0)
-    spinner.join(timeout=1.0)
+    executor.shutdown()
+    # The callback in hand ends in `join` (one thread) or in `stop`, which waits for a transition; not beyond the deadline.
+    spinner.join()
     if callable(stop := getattr(node, "stop", None)):
         stop()
     node.destroy_node()

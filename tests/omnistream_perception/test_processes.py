@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node as a process: how it ends, and how it refuses its command line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from omnistream_msgs.msg import StreamStatus
+from omnistream_ros import images
+from omnistream_ros.testing import Graph
+
+MODULE = "omnistream_perception.node"
+
+# The real executable, with an engine whose step holds the worker for a minute as a large model on a slow CPU would.
+SLOW = """
+import sys, time
+from omnistream.engines.torch_engine import TorchEngine
+step, calls = TorchEngine.step, []
+def slow(self, *args):
+    calls.append(1)
+    if len(calls) > 2:   # the two of the warm-up
+        print("STEPPING", flush=True)
+        time.sleep(60)
+    return step(self, *args)
+TorchEngine.step = slow
+from omnistream_perception.node import main
+sys.exit(main())
+"""
+
+
+@pytest.fixture
+def launch() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts a process whose output can be read line by line; kills it at the end if it is still there."""
+    started = []
+
+    def launch(*arguments: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"},
+        )
+        started.append(process)
+        return process
+
+    yield launch
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def arguments(**parameters: Any) -> list[str]:
+    return ["--ros-args", *(word for name, value in parameters.items() for word in ("-p", f"{name}:={value}"))]
+
+
+def wait_until_active(graph: Graph, process: subprocess.Popen[str]) -> None:
+    """Fails with the output of the process when that does not become active."""
+    states = graph.collect(StreamStatus, "/perception/status", "latched", connect=False)
+    try:
+        active = (StreamStatus.STATE_ACTIVE, StreamStatus.STATE_STALE)  # stale: discovery took longer than a second
+        graph.wait(lambda: states and states[-1].state in active, "the node to be active", 20)
+    except AssertionError as error:
+        process.kill()
+        raise AssertionError(f"{error}; its output:\n{process.communicate()[0]}") from None
+
+
+def wait_for_line(process: subprocess.Popen[str], text: str) -> threading.Event:
+    """An event that is set when the process has printed a line with `text`."""
+    seen = threading.Event()
+
+    def read() -> None:
+        while line := process.stdout.readline():
+            if text in line:
+                seen.set()
+
+    threading.Thread(target=read, daemon=True).start()
+    return seen
+
+
+def ending(process: subprocess.Popen[str], number: int) -> tuple[int, float]:
+    """Sends the signal; returns the exit code and the seconds it took."""
+    start = time.monotonic()
+    process.send_signal(number)
+    return process.wait(10), time.monotonic() - start
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_in_a_step_ends_with_zero_within_five_seconds(
+    ros_domain: int, launch: Any, weights: dict[str, str], number: int
+) -> None:
+    process = launch("-c", SLOW, *arguments(weights=weights["metric"], image_topic="/image"))
+    with Graph(ros_domain) as graph:
+        wait_until_active(graph, process)
+        image = images.image_message(np.zeros((64, 64, 3), np.uint8), Header(frame_id="camera"))
+        stepping = wait_for_line(process, "STEPPING")
+        while not stepping.wait(0.1):  # the first may be lost: one end of a topic knows of the other before the other
+            assert process.poll() is None
+            graph.publish(Image, "/image", image)
+        code, seconds = ending(process, number)
+    assert code == 0
+    assert seconds < 5
+
+
+def test_idle_node_ends_at_once(ros_domain: int, launch: Any, weights: dict[str, str]) -> None:
+    process = launch("-m", MODULE, *arguments(weights=weights["metric"], image_topic="/image"))
+    with Graph(ros_domain) as graph:
+        wait_until_active(graph, process)
+        code, seconds = ending(process, signal.SIGINT)
+    assert code == 0
+    assert seconds < 5
+    assert "Traceback" not in process.stdout.read()
+
+
+def test_refused_parameter_ends_with_two_and_one_sentence(ros_domain: int, launch: Any) -> None:
+    process = launch("-m", MODULE, *arguments(policy="yesterday"))
+    output = process.communicate(timeout=30)[0]
+    assert process.returncode == 2
+    assert "policy" in output and "'yesterday'" in output and "Traceback" not in output
+
+
+def test_misspelt_parameter_is_reported(ros_domain: int, launch: Any, weights: dict[str, str]) -> None:
+    process = launch("-m", MODULE, *arguments(weight=weights["metric"], autostart="false"))
+    assert wait_for_line(process, "did you mean 'weights'?").wait(20)
+    assert ending(process, signal.SIGINT)[0] == 0
+
+
+def test_the_parameter_file_of_the_bringup_package_starts_the_node(
+    ros_domain: int, launch: Any, weights: dict[str, str]
+) -> None:
+    root = Path(__file__).resolve().parents[2]
+    file = root / "ros2_ws/src/omnistream_bringup/config/perception.yaml"
+    words = ["--ros-args", "--params-file", str(file), "-p", f"weights:={weights['metric']}"]
+    process = launch("-m", MODULE, *words)
+    with Graph(ros_domain) as graph:
+        wait_until_active(graph, process)
+    assert ending(process, signal.SIGINT)[0] == 0
+    assert "none of that name" not in process.stdout.read()
