@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demo as a user runs it: processes, report, pictures, and what it says when something goes wrong."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Picture
+
+from omnistream.io.recording_writer import RecordingWriter
+from omnistream.model.config import BackboneConfig, HeadConfig, ModelConfig
+from omnistream.weights import random_model, save_model
+
+pytestmark = pytest.mark.ros
+
+FRAMES, RATE, SIZE = 40, 20.0, (48, 64)
+MODULES = ("omnistream_ros.camera_source", "omnistream_perception.node")
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("recording") / "clip"
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (*SIZE, 3), np.uint8)
+    K = np.array([[50.0, 0.0, 31.5], [0.0, 50.0, 23.5], [0.0, 0.0, 1.0]])
+    with RecordingWriter(folder, rate=RATE, size=SIZE, K=K) as writer:
+        for index in range(FRAMES):
+            pose = np.eye(4)
+            pose[0, 3] = 0.05 * index
+            image = np.roll(picture, index, axis=1)
+            writer.add(image, depth=np.full(SIZE, 2.0), T_world_camera=pose)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = ModelConfig(
+        backbone=BackboneConfig(dim=64, depth=4, heads=2),
+        heads=HeadConfig(taps=(0, 1, 2, 3), projections=(8, 16, 24, 32), features=16),
+        camera_token=True,
+        image_size=64,
+        scale="none",
+    )
+    path = tmp_path_factory.mktemp("weights") / "model"
+    save_model(random_model(config, seed=0), path)
+    return path
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> "Iterator[Demo]":
+    demo = Demo(tmp_path)
+    yield demo
+    demo.kill()
+
+
+class Demo:
+    """One `omnistream-up demo` process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.out = folder / "out"
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self, *words: object) -> "subprocess.Popen[str]":
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "omnistream_ros.up", "demo", "--out", str(self.out), *map(str, words)],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        return self.process
+
+    def finish(self) -> tuple[int, str]:
+        assert self.process is not None
+        output, _ = self.process.communicate(timeout=90)
+        return self.process.returncode, output
+
+    def nodes(self) -> dict[str, int]:
+        """Process ids of its nodes, by module."""
+        assert self.process is not None
+        found = {}
+        for pid in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
+            words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+            found |= {word: int(pid) for word in words if word in MODULES}
+        return found
+
+    def wait_for(self, sentence: str) -> None:
+        assert self.process is not None and self.process.stdout is not None
+        for line in self.process.stdout:
+            if sentence in line:
+                return
+        raise AssertionError(f"the demo ended without saying {sentence!r}")
+
+    def kill(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.communicate()
+
+
+def test_a_recording_goes_through_two_nodes_into_report_and_pictures(
+    recording: Path, weights: Path, demo: Demo
+) -> None:
+    demo.start(recording, "--weights", weights)
+    code, output = demo.finish()
+    assert code == 0, output
+
+    report = json.loads((demo.out / "report.json").read_text())
+    assert report["camera"]["published"] == FRAMES
+    node = report["perception"]
+    assert node["received"] + node["lost"] == FRAMES and node["lost"] <= 1
+    assert node["processed"] + sum(node["drops"].values()) == node["received"]
+    assert node["results"]["depth"] == node["results"]["features"] == node["results"]["odometry"] == node["processed"]
+    assert {"transport", "preprocess", "backbone", "heads", "publish", "total", "end to end"} <= set(
+        report["latency_ms"]
+    )
+    assert report["latency_ms"]["total"]["p50"] < report["latency_ms"]["end to end"]["p50"]
+    assert report["cache"]["slots"] == 16 and report["cache"]["bytes"] > 0
+    assert report["scores"]["depth"]["images"] > 0 and report["scores"]["path"]["poses"] > 0
+    assert report["environment"]["machine"]["cores usable"] >= 1
+    with Picture.open(demo.out / "contact_sheet.png") as sheet:
+        assert sheet.width > 600 and sheet.height > 600
+
+    for word in ("40 sent", "end to end", "p99", "MiB", "report.json", "contact_sheet.png"):
+        assert word in output
+    assert "mean nothing" in output, "random weights must be named as what they are"
+
+
+def test_an_input_that_does_not_exist_is_refused_before_anything_starts(demo: Demo) -> None:
+    demo.start("/nonexistent.mp4")
+    code, output = demo.finish()
+    assert code == 2 and "does not exist" in output
+
+
+def test_weights_that_cannot_be_loaded_are_the_reason_given(recording: Path, tmp_path: Path, demo: Demo) -> None:
+    demo.start(recording, "--weights", tmp_path)
+    code, output = demo.finish()
+    assert code == 1 and "the perception node cannot start" in output and str(tmp_path) in output, output
+
+
+def test_a_node_that_dies_is_named_with_its_last_lines(recording: Path, weights: Path, demo: Demo) -> None:
+    demo.start(recording, "--weights", weights, "--rate", 4)
+    demo.wait_for("streaming")
+    nodes = demo.nodes()
+    os.kill(nodes["omnistream_perception.node"], signal.SIGKILL)
+    code, output = demo.finish()
+    assert code == 1 and "the perception process ended with exit code 137" in output and "active" in output, output
+    assert not Path(f"/proc/{nodes['omnistream_ros.camera_source']}").exists()
+
+
+@pytest.mark.slow
+def test_an_interrupt_leaves_no_process_behind(recording: Path, weights: Path, demo: Demo) -> None:
+    process = demo.start(recording, "--weights", weights, "--rate", 4)
+    demo.wait_for("streaming")
+    nodes = demo.nodes()
+    process.send_signal(signal.SIGINT)
+    started = time.monotonic()
+    code, output = demo.finish()
+    assert code == 130 and "interrupted" in output, output
+    assert time.monotonic() - started < 10.0
+    assert len(nodes) == 2 and not any(Path(f"/proc/{pid}").exists() for pid in nodes.values())
+
+
+@pytest.mark.slow
+def test_duration_ends_a_long_recording(recording: Path, weights: Path, demo: Demo) -> None:
+    demo.start(recording, "--weights", weights, "--rate", 2, "--duration", 3)
+    code, output = demo.finish()
+    assert code == 0 and "--duration" in output, output
+    assert 3 <= json.loads((demo.out / "report.json").read_text())["camera"]["published"] <= 8
