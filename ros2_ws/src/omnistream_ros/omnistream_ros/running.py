@@ -64,7 +64,7 @@ def run(make_node: Callable[[], Node], args: Sequence[str] | None = None, thread
         pass
     _deadline(node)
     executor.shutdown()
-    # The callback in hand ends in `join` (one thread) or in `stop`, which waits for a transition; not beyond the deadline.
+    # The callback in hand ends in `join` (one thread) or in `stop`, which waits for a transition: or at the deadline.
     spinner.join()
     if callable(stop := getattr(node, "stop", None)):
         stop()
