@@ -48,7 +48,7 @@ class Findings:
 
     def add(self, kind: Kind, message: str) -> None:
         if (self.on_error == "stop" and kind in DAMAGE) or (self.strict and kind in LEFT_OUT):
-            raise InputError(message if self.sequence in message else f"{self.sequence}: {message}")
+            raise InputError(f"{self.sequence}: {message}")
         self.list.append(Finding(kind, self.sequence, message))
 
 
