@@ -57,7 +57,7 @@ docs-check: setup  ## fail when the generated reference is not up to date
 	@$(BIN)/python tools/memory_table.py --check
 
 bench-node: setup  ## what the node adds to the model's own time; writes build/bench_node.json
-	@$(BIN)/python -m omnistream_perception.bench $(ARGS)
+	@$(BIN)/python tools/bench_node.py $(ARGS)
 
 clean:  ## remove everything that was built, keep .venv
 	rm -rf build ros2_ws/build ros2_ws/install ros2_ws/log *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
