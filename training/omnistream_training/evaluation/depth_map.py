@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,7 +73,7 @@ def load_map(path: Path) -> NDArray[np.float32]:
     try:
         with np.load(path, allow_pickle=False) as file:
             depth = np.asarray(file["mean"], np.float32)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise InputError(f"{path}: not a depth map of `omnistream-eval depth-map`: {error}") from error
     if depth.ndim != 2 or not (np.isfinite(depth).all() and (depth > 0).all()):
         raise InputError(f"{path}: mean has shape {depth.shape}; expected two dimensions of finite metres above 0")

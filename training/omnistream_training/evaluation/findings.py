@@ -14,13 +14,13 @@ from omnistream_training.evaluation.protocols import OnError
 Kind = Literal["sequence", "frame", "depth", "prediction", "short", "path", "degenerate"]
 
 MEANING: dict[Kind, str] = {
-    "sequence": "sequences left out: they could not be opened",
-    "frame": "frames or their depth left out: damaged or missing",
-    "depth": "reference depth maps left out: no usable value in them",
-    "prediction": "sequences not scored: the prediction is not finite",
-    "short": "sequences with fewer frames than asked for, used as far as they go",
-    "path": "sequences left out of the pose means: the camera moves too little, or has too few poses",
-    "degenerate": "sequences left out of the pose means: no Sim(3) is defined for the predicted path",
+    "sequence": "sequences left out because they cannot be opened",
+    "frame": "frames, or depth of frames, left out because damaged or missing",
+    "depth": "reference depth maps left out because no value in them can be used",
+    "prediction": "sequences not scored because the prediction is not finite",
+    "short": "sequences shorter than asked for, used as far as they go",
+    "path": "sequences left out of pose means because the camera moves too little or has too few poses",
+    "degenerate": "sequences left out of pose means because no Sim(3) is defined for the predicted path",
 }
 
 

@@ -32,7 +32,7 @@ def table(report: Mapping[str, Any]) -> str:
 
 def findings_text(findings: Mapping[str, Any]) -> list[str]:
     """What was damaged or left out, counted; the first few by name."""
-    lines = [f"{findings['counts'][kind]} {meaning}" for kind, meaning in findings["meaning"].items()]
+    lines = [f"{meaning}: {findings['counts'][kind]}" for kind, meaning in findings["meaning"].items()]
     lines += [f"  {found['sequence']}: {found['message']}" for found in findings["list"][:SHOWN_FINDINGS]]
     more = len(findings["list"]) - SHOWN_FINDINGS
     lines += [f"  and {more} more in the report"] if more > 0 else []
