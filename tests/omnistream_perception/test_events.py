@@ -6,6 +6,8 @@ A drop counts and keeps the stream's state; a reset begins a new segment. `test_
 
 from __future__ import annotations
 
+import re
+import threading
 from array import array
 from collections.abc import Callable
 from pathlib import Path
@@ -321,11 +323,16 @@ class FailingEngine:
 
     def __init__(self, engine: Any) -> None:
         self.engine, self.spec, self.fail = engine, engine.spec, 0
+        self.hold, self.waiting = threading.Event(), threading.Event()
+        self.hold.set()
 
     def step(self, *args: Any) -> Any:
         if self.fail:
             self.fail -= 1
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        if not self.hold.is_set():
+            self.waiting.set()
+            assert self.hold.wait(10)
         return self.engine.step(*args)
 
     def new_state(self, *args: Any, **keywords: Any) -> Any:
@@ -445,3 +452,33 @@ def test_the_state_survives_a_pause(graph: Graph, start: Make, camera: Make) -> 
     graph.wait(lambda: graph.node.count_subscribers("/image") == 1, "the new subscription")
     source.served()
     assert source.status(lambda s: s.frames_seen == 2, "2 frames").segment == 0
+
+
+def test_the_newest_image_wins_when_the_model_is_slow(failing: tuple[Any, FailingEngine], camera: Make) -> None:
+    _, engine = failing
+    source = camera()
+    source.served()
+    engine.hold.clear()
+    first = source.send()
+    assert engine.waiting.wait(5)
+    sent = [source.send() for _ in range(6)]
+    source.graph.wait(lambda: source.statuses[-1].frames_received == 8, "all images to arrive")
+    engine.hold.set()
+    source.drops("superseded", 5)
+    source.graph.wait(lambda: len(source.features) == 3, "the newest image to be served")
+    assert [feature.header for feature in source.features[1:]] == [first.header, sent[-1].header]
+
+
+# ------------------------------------------------------------------------------------------------ the documentation
+
+
+def test_every_line_of_the_event_table_names_a_test_that_exists() -> None:
+    root = Path(__file__).resolve().parents[2]
+    rows = [line for line in (root / "docs" / "events.md").read_text().splitlines() if line.startswith("| ")]
+    code = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    for row in rows:
+        if not row.endswith(("| test |", "| the same |")):
+            names = re.findall(r"`(test_\w+)`", row)
+            assert names, row
+            for name in names:
+                assert f"def {name}(" in code, name

@@ -129,4 +129,4 @@ def test_documentation_rows_come_from_the_same_table() -> None:
     assert rows["max_rate"] == ("max_rate", "double", "0.0", "0.0..1000.0 Hz", "Frames per second at most.")
     assert rows["cameras"][1:3] == ("string array", "[]")
     assert rows["on"][2] == "true"
-    assert "read-only" in rows["transport"][4]
+    assert "at start" in rows["transport"][4]

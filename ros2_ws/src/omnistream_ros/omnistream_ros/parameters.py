@@ -29,8 +29,10 @@ class Effect(enum.Enum):
     """When a changed value takes effect."""
 
     NOW = "at once"
-    CONFIGURE = "at the next configure; refused while configured"
-    START = "read-only: set it when the node starts"
+    CONFIGURE = "at configure"
+    """Refused while the node is configured."""
+    START = "at start"
+    """Read-only then."""
 
 
 @dataclass(frozen=True)
@@ -243,6 +245,6 @@ def reference_rows(specs: Iterable[ParameterSpec]) -> list[tuple[str, str, str, 
         default = list(spec.default) if isinstance(spec.default, tuple) else spec.default
         text = str(default).lower() if isinstance(default, bool) else repr(default).replace("'", '"')
         allowed = spec.limits() + (f" {spec.unit}" if spec.unit else "")
-        when = "" if spec.effect is Effect.NOW else f" ({spec.effect.value})"
+        when = "" if spec.effect is Effect.NOW else f" (Takes effect {spec.effect.value}.)"
         rows.append((spec.name, _type_name(spec), text, allowed.strip(), spec.description + when))
     return rows
