@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,39 +23,22 @@ import torch
 from omnistream.errors import CheckpointError
 from omnistream.model.omnistream import OmniStream
 from omnistream.weights import save_model
-from omnistream_training.optim import Optimizers, WeightAverage
+from omnistream_training.config_file import config_to_dict
+from omnistream_training.learner import Learner, Progress
+from omnistream_training.optim import WeightAverage
 
 STATE_VERSION = 1
 
 
-@dataclass
-class Progress:
-    """Counters that outlive a process."""
-
-    step: int = 0
-    """Optimiser steps done; the next batch is number `step`."""
-    frames: int = 0
-    """Frames trained on."""
-    seconds: float = 0.0
-    """Spent training, evaluations left out."""
-
-
-def save_state(
-    path: Path,
-    model: OmniStream,
-    average: WeightAverage,
-    optimizers: Optimizers,
-    progress: Progress,
-    config: dict[str, Any],
-) -> None:
+def save_state(path: Path, learner: Learner) -> None:
     """Write everything that the next step depends on. A kill at any moment leaves the old file or the new one."""
     state = {
         "version": STATE_VERSION,
-        "config": config,
-        "model": model.state_dict(),
-        "average": average.average,
-        "optimizers": optimizers.state_dict(),
-        "progress": vars(progress),
+        "config": config_to_dict(learner.config),
+        "model": learner.model.state_dict(),
+        "average": learner.average.average,
+        "optimizers": learner.optimizers.state_dict(),
+        "progress": vars(learner.progress),
         "rng": torch.get_rng_state(),
         "rng_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
@@ -74,24 +56,22 @@ def save_state(
     os.replace(partial, path)
 
 
-def load_state(
-    path: Path, model: OmniStream, average: WeightAverage, optimizers: Optimizers, config: dict[str, Any]
-) -> Progress:
+def load_state(path: Path, learner: Learner) -> None:
     """Restore what `save_state` wrote; falls back to previous.pt where the newest file is damaged.
 
     Raises CheckpointError if neither can be read or the state belongs to another configuration.
     """
     state = _read(path)
-    if state["config"] != config:
+    if state["config"] != config_to_dict(learner.config):
         raise CheckpointError(f"{path} belongs to another configuration than this run's config.yaml")
-    model.load_state_dict(state["model"])
-    for mine, stored in zip(average.average, state["average"], strict=True):
+    learner.model.load_state_dict(state["model"])
+    for mine, stored in zip(learner.average.average, state["average"], strict=True):
         mine.copy_(stored)
-    optimizers.load_state_dict(state["optimizers"])
+    learner.optimizers.load_state_dict(state["optimizers"])
+    learner.progress = Progress(**state["progress"])
     torch.set_rng_state(state["rng"])
     if torch.cuda.is_available() and len(state["rng_cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["rng_cuda"])
-    return Progress(**state["progress"])
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -100,7 +80,7 @@ def _read(path: Path) -> dict[str, Any]:
         try:
             state = torch.load(candidate, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises anything from RuntimeError to UnpicklingError on a damaged file
-            reasons.append(f"{candidate}: {error}")
+            reasons.append(f"{candidate} is damaged or missing ({type(error).__name__})")
             continue
         if state.get("version") != STATE_VERSION:
             raise CheckpointError(
@@ -110,14 +90,12 @@ def _read(path: Path) -> dict[str, Any]:
     raise CheckpointError("no usable training state: " + "; ".join(reasons))
 
 
-def save_weights(
-    directory: Path, model: OmniStream, average: WeightAverage, dtype: str, made_by: str, parent: dict[str, Any] | None
-) -> None:
-    """Write the averaged weights as a checkpoint of ours, next to the old one first: readers always find one."""
-    with averaged(model, average):
-        fresh = directory.with_name(directory.name + ".new")
-        shutil.rmtree(fresh, ignore_errors=True)
-        save_model(model, fresh, dtype=dtype, made_by=made_by, parent=parent)
+def save_weights(directory: Path, learner: Learner, dtype: str, made_by: str) -> None:
+    """Write the averaged weights as a checkpoint of ours, beside the old one first and then in its place."""
+    fresh = directory.with_name(directory.name + ".new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    with averaged(learner.model, learner.average):
+        save_model(learner.model, fresh, dtype=dtype, made_by=made_by, parent=learner.parent)
     old = directory.with_name(directory.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     if directory.exists():

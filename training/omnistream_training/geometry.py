@@ -15,19 +15,15 @@ from typing import Any
 import torch
 
 from omnistream.errors import OmniStreamError
-from omnistream.heads.heads import HeadOutputs
-from omnistream_training.building import build_model
-from omnistream_training.checkpointing import Progress, averaged, load_state, save_state, save_weights
+from omnistream_training.checkpointing import averaged, load_state, save_state, save_weights
 from omnistream_training.config import TrainConfig
-from omnistream_training.config_file import config_to_dict
 from omnistream_training.curve import draw_curve
-from omnistream_training.data.batch import ClipBatch
 from omnistream_training.data.feed import Feed
 from omnistream_training.journal import Journal, duration
-from omnistream_training.losses import geometry_loss, make_targets
+from omnistream_training.learner import Learner, Progress
 from omnistream_training.meter import Meter
-from omnistream_training.optim import Optimizers, WeightAverage, rate_at
-from omnistream_training.validate import Validation, normalised
+from omnistream_training.optim import rate_at
+from omnistream_training.validate import Validation, summary
 
 
 class NotFiniteError(OmniStreamError):
@@ -44,26 +40,17 @@ class GeometryTrainer:
         self.made_by = made_by or "omnistream-train geometry"
         self.journal = Journal(run, tensorboard)
         self.feed = Feed(config, device)
-        model, self.parent = build_model(config.model, config.seed)
-        # The layout in which convolutions run fastest, on CPUs twice as fast.
-        self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizers = Optimizers(self.model, config.optim)
-        self.average = WeightAverage(self.model.parameters(), config.optim.ema)
-        self.progress = Progress()
+        self.learner = Learner(config, device)
         self.validations = [
             Validation(self.feed, i, config.eval_clips, config.eval_frames) for i in range(len(self.feed.sources))
         ]
-        self._forward: Callable[[ClipBatch], HeadOutputs] = self._run_model
-        if config.compile:
-            for block in self.model.backbone.blocks:
-                block.compile()
-            if self.model.heads is not None:
-                self.model.heads.dpt.compile()
         self.state_file = run / "state" / "latest.pt"
         if self.state_file.exists():
-            self.progress = load_state(
-                self.state_file, self.model, self.average, self.optimizers, config_to_dict(config)
-            )
+            load_state(self.state_file, self.learner)
+
+    @property
+    def progress(self) -> Progress:
+        return self.learner.progress
 
     def train(
         self, until: int | None = None, *, deadline: float | None = None, stop: Callable[[], bool] = lambda: False
@@ -72,84 +59,51 @@ class GeometryTrainer:
 
         Returns whether the run is finished. Raises NotFiniteError; the last good state then stays on disk.
         """
-        last = min(self.config.steps, self.config.steps if until is None else until)
-        self.journal.write(
-            "start",
-            self.progress.step,
-            device=str(self.device),
-            torch=torch.__version__,
-            threads=torch.get_num_threads(),
-            source=self.feed.description,
-        )
+        config, progress = self.config, self.progress
+        last = config.steps if until is None else min(config.steps, until)
+        self._journal_start()
         meter = Meter(self.device)
-        batches = iter(self.feed.iterate(self.progress.step, last))
-        while self.progress.step < last and not stop() and (deadline is None or time.monotonic() < deadline):
-            meter.waiting()
-            batch = next(batches)
-            meter.working()
-            self._step(batch, meter)
-            step = self.progress.step
-            if step % self.config.log_every == 0 or step == last:
+        batches = self.feed.iterate(progress.step, last)
+        while progress.step < last and not stop() and (deadline is None or time.monotonic() < deadline):
+            with meter.waiting():
+                batch = next(batches)
+            index, _ = config.stage_at(progress.step)
+            meter.add(progress.step, index, self.learner.gradient(batch), batch.frames)
+            if self.device.type == "cpu":  # looking costs nothing here, so a bad step never reaches the weights
+                self._check(meter)
+            self.learner.update()
+            if progress.step % config.log_every == 0 or progress.step == last:
                 self._log(meter)
-            if step % self.config.save_every == 0 or step == last:
-                self._check(meter)
+            if progress.step % config.save_every == 0:
                 self._save(meter)
-            if self.config.eval_every and step % self.config.eval_every == 0 and step != self.config.steps:
-                self._check(meter)
-                self.evaluate()
-                meter.skip()
-        self._check(meter)
+            if config.eval_every and progress.step % config.eval_every == 0 and progress.step < config.steps:
+                self.evaluate(meter)
         self._save(meter)
-        finished = self.progress.step >= self.config.steps
+        finished = progress.step >= config.steps
         if finished:
-            self.evaluate(kind="end")
-            self.write_weights()
+            self.evaluate(meter, kind="end")
         return finished
 
-    def evaluate(self, kind: str = "eval") -> dict[str, Any]:
+    def evaluate(self, meter: Meter, kind: str = "eval") -> dict[str, Any]:
         """Held-out metrics of the averaged weights, journalled; the curve is redrawn and the weights written."""
+        self._check(meter)
         results: dict[str, Any] = {}
-        with averaged(self.model, self.average):
+        with meter.pausing(), averaged(self.learner.model, self.learner.average):
             for validation in self.validations:
-                results = validation.run(self.model)
+                results = validation.run(self.learner.model)
                 self.journal.write(
                     kind,
                     self.progress.step,
+                    source=validation.description,
                     frames_seen=self.progress.frames,
                     train_seconds=round(self.progress.seconds),
                     **results,
                 )
-                self.journal.say(_summary(self.progress.step, results))
-        draw_curve(self.journal.path, self.run / "curve.png")
-        self.write_weights()
+                self.journal.say(f"held-out at step {self.progress.step}: {summary(results)}")
+        with meter.pausing():
+            draw_curve(self.journal.path, self.run / "curve.png")
+            save_weights(self.run / "weights", self.learner, "float16", self.made_by)
         return results
-
-    def write_weights(self) -> None:
-        """The averaged weights as a checkpoint of ours, `run/weights`."""
-        save_weights(self.run / "weights", self.model, self.average, "float16", self.made_by, self.parent)
-
-    def _step(self, batch: ClipBatch, meter: Meter) -> None:
-        step = self.progress.step
-        index, _ = self.config.stage_at(step)
-        targets = make_targets(batch, self.config.model.scale)
-        outputs = self._forward(batch)
-        loss, terms = geometry_loss(outputs, targets, self.config.loss)
-        loss.backward()
-        norm = self.optimizers.clip()
-        meter.add(step, index, {"loss": loss, "norm": norm, **terms}, batch.frames)
-        if self.device.type == "cpu":  # looking costs nothing here, so a bad step never reaches the weights
-            self._check(meter)
-        self.optimizers.step(rate_at(step, self.config.steps, self.config.optim))
-        self.average.update(step)
-        self.progress.step += 1
-        self.progress.frames += batch.frames
-
-    def _run_model(self, batch: ClipBatch) -> HeadOutputs:
-        dtype = torch.bfloat16
-        with torch.autocast(self.device.type, dtype, enabled=self.config.precision == "bfloat16"):
-            images = normalised(batch.images, self.model)
-            _, heads = self.model(images, times=batch.times, want=self.config.loss.heads)
-        return heads
 
     def _check(self, meter: Meter) -> None:
         """Raise NotFiniteError if a step since the last check was bad. On a GPU this is where the host waits."""
@@ -169,31 +123,24 @@ class GeometryTrainer:
         step, total = self.progress.step, self.config.steps
         values = meter.collect()
         self.progress.seconds += values["seconds"]
-        self.journal.write(
-            "train", step, frames_seen=self.progress.frames, rate=rate_at(step - 1, total, self.config.optim), **values
-        )
-        left = meter.seconds_left(self.config, step)
+        rate = rate_at(step - 1, total, self.config.optim)
+        self.journal.write("train", step, frames_seen=self.progress.frames, rate=round(rate, 5), **values)
         self.journal.say(
             f"step {step}/{total}  loss {values['loss']:.4f}  {values['frames_per_s']:.0f} frames/s  "
-            f"waiting {values['waiting']:.0%}  {duration(left)} left"
+            f"waiting {values['waiting']:.0%}  {duration(meter.seconds_left(self.config, step))} left"
         )
 
     def _save(self, meter: Meter) -> None:
-        meter.waiting()
-        save_state(
-            self.state_file, self.model, self.average, self.optimizers, self.progress, config_to_dict(self.config)
+        self._check(meter)
+        with meter.pausing():
+            save_state(self.state_file, self.learner)
+
+    def _journal_start(self) -> None:
+        self.journal.write(
+            "start",
+            self.progress.step,
+            device=str(self.device) if self.device.type == "cpu" else torch.cuda.get_device_name(self.device),
+            torch=torch.__version__,
+            threads=torch.get_num_threads(),
+            source=self.feed.description,
         )
-        meter.skip()
-
-
-def _summary(step: int, r: dict[str, Any]) -> str:
-    if not r.get("clips"):
-        return f"held-out at step {step}: no clip has depth"
-    text = (
-        f"held-out at step {step}: AbsRel {r['abs_rel']:.3f}, one scale {r['abs_rel_scaled']:.3f} (alone "
-        f"{r['alone_abs_rel_scaled']:.3f}, constant {r['constant_abs_rel']:.3f}, map {r['map_abs_rel']:.3f}), delta "
-        f"{r['delta1']:.3f}, one scale {r['delta1_scaled']:.3f}"
-    )
-    if "ate_percent" in r:
-        text += f"; ATE {r['ate_percent']:.1f} % (straight line {r['line_percent']:.1f} %)"
-    return text

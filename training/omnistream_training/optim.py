@@ -109,7 +109,9 @@ class Optimizers:
 
 def _groups(model: nn.Module, use_muon: bool) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     """Trainable parameters for Muon, for AdamW with weight decay, and without."""
-    muon, decayed, plain = [], [], []
+    muon: list[Tensor] = []
+    decayed: list[Tensor] = []
+    plain: list[Tensor] = []
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue

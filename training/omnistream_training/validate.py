@@ -36,6 +36,7 @@ class Validation:
     """Held-out clips of one source and their baselines, computed once."""
 
     def __init__(self, feed: Feed, source: int, clips: int, frames: int) -> None:
+        self.description = feed.sources[source].description
         self._feed, self._source, self._clips, self._frames = feed, source, clips, frames
         self._map: np.ndarray | None = None
 
@@ -44,7 +45,8 @@ class Validation:
         """Metrics of `model` (in eval mode, on the feed's device), float32.
 
         abs_rel, delta1: in the checkpoint's own unit. *_scaled: after one scale per clip (ratio of medians).
-        alone_abs_rel*: the same weights on every frame by itself. constant_abs_rel: best constant for these clips.
+        alone_*: the same weights on every frame by itself. flat_*_scaled: one depth everywhere, its scale per clip.
+        constant_abs_rel: best constant for all these clips.
         map_abs_rel: mean depth map of training clips. ate_percent beside line_percent: of the path, after Sim(3).
         """
         start = time.perf_counter()
@@ -89,30 +91,37 @@ class Validation:
         return self._map
 
 
-def normalised(images: torch.Tensor, model: OmniStream) -> torch.Tensor:
-    """Images in 0 .. 1 [..., 3, H, W] as the model takes them."""
-    config = model.config
-    mean = torch.tensor(config.mean, device=images.device)[:, None, None]
-    std = torch.tensor(config.std, device=images.device)[:, None, None]
-    return (images - mean) / std
+def summary(r: dict[str, Any]) -> str:
+    """The numbers of `Validation.run` as a line for people."""
+    if not r.get("clips"):
+        return "no clip has depth"
+    text = (
+        f"AbsRel {r['abs_rel']:.3f}, (constant {r['constant_abs_rel']:.3f}, map {r['map_abs_rel']:.3f}), one scale "
+        f"{r['abs_rel_scaled']:.3f} (alone {r['alone_abs_rel_scaled']:.3f}, flat {r['flat_abs_rel_scaled']:.3f}), "
+        f"delta {r['delta1']:.3f}, one scale {r['delta1_scaled']:.3f}"
+    )
+    if "ate_percent" in r:
+        text += f"; ATE {r['ate_percent']:.1f} % (straight line {r['line_percent']:.1f} %)"
+    return text
 
 
 def _predict(model: OmniStream, batch: ClipBatch) -> tuple[np.ndarray, np.ndarray]:
-    _, heads = model(normalised(batch.images, model), times=batch.times, want=("depth", "pose"))
+    _, heads = model(batch.network_input(model.config), times=batch.times, want=("depth", "pose"))
     assert heads.depth is not None and heads.camera is not None
     return heads.depth.cpu().numpy(), torch.cat(split_camera(heads.camera), -1).double().cpu().numpy()
 
 
 def _predict_alone(model: OmniStream, batch: ClipBatch) -> np.ndarray:
-    frames = batch.images.flatten(0, 1)[:, None]
-    _, heads = model(normalised(frames, model), want=("depth",))
+    frames = batch.network_input(model.config).flatten(0, 1)[:, None]
+    _, heads = model(frames, want=("depth",))
     assert heads.depth is not None
     return heads.depth.reshape(batch.depth.shape).cpu().numpy()
 
 
 def _depth_row(streamed: np.ndarray, alone: np.ndarray, depth: np.ndarray, ok: np.ndarray) -> dict[str, float]:
     row: dict[str, float] = {}
-    for prefix, predicted in (("", streamed), ("alone_", alone)):
+    flat = np.ones_like(depth)
+    for prefix, predicted in (("", streamed), ("alone_", alone), ("flat_", flat)):
         p, g = predicted[ok], depth[ok]
         scale = np.median(g) / np.median(p)
         for suffix, factor in (("", 1.0), ("_scaled", scale)):

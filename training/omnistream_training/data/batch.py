@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from omnistream.errors import InputError
+from omnistream.model.config import ModelConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +60,13 @@ class ClipBatch:
             if f.name != "times"
         }
         return dataclasses.replace(self, **moved)
+
+    def network_input(self, config: ModelConfig) -> Tensor:
+        """The images as a model of that configuration takes them."""
+        mean, std = (
+            torch.tensor(values, device=self.images.device)[:, None, None] for values in (config.mean, config.std)
+        )
+        return (self.images - mean) / std
 
     def state(self) -> dict[str, Tensor]:
         """Plain tensors, for a file."""

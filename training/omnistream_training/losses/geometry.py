@@ -51,12 +51,12 @@ class LossConfig:
 
 
 def geometry_loss(outputs: HeadOutputs, targets: Targets, config: LossConfig) -> tuple[Tensor, dict[str, Tensor]]:
-    """Total and its weighted terms (scalars, float32; terms add up to the total). Heads that are None are left out."""
+    """Total and its weighted terms, which add up to it (scalars, float32). Heads that are None are left out."""
     terms: dict[str, Tensor] = {}
     if outputs.log_depth is not None and outputs.depth_confidence is not None:
         parts = depth_loss(
-            outputs.log_depth.float(),
-            outputs.depth_confidence.float(),
+            _wide(outputs.log_depth),
+            _wide(outputs.depth_confidence),
             targets.depth,
             targets.depth_valid,
             space=config.depth_space,
@@ -65,18 +65,18 @@ def geometry_loss(outputs: HeadOutputs, targets: Targets, config: LossConfig) ->
         )
         terms |= {name: config.depth * term for name, term in parts.items()}
     if outputs.rays is not None and outputs.ray_confidence is not None:
-        rays, known = outputs.rays.float(), targets.posed & targets.calibrated
+        rays, known = _wide(outputs.rays), targets.posed & targets.calibrated
         terms["rays"] = config.rays * ray_loss(
-            rays, outputs.ray_confidence.float(), targets.rays, known, alpha=config.alpha
+            rays, _wide(outputs.ray_confidence), targets.rays, known, alpha=config.alpha
         )
         if config.points and outputs.depth is not None:
             valid = targets.depth_valid & known[:, :, None, None]
-            predicted, _ = halve(outputs.depth.float(), torch.ones_like(valid))
+            predicted, _ = halve(_wide(outputs.depth), torch.ones_like(valid))
             wanted, complete = halve(targets.depth, valid)
             terms["points"] = config.points * point_loss(rays, predicted, targets.rays, wanted, complete)
     if outputs.camera is not None:
         camera = camera_loss(
-            outputs.camera.float(),
+            _wide(outputs.camera),
             targets.translation,
             targets.quaternion,
             targets.fov,
@@ -87,3 +87,8 @@ def geometry_loss(outputs: HeadOutputs, targets: Targets, config: LossConfig) ->
     if not terms:
         raise ConfigError("no head ran: the loss has nothing to work on")
     return torch.stack(list(terms.values())).sum(), terms
+
+
+def _wide(x: Tensor) -> Tensor:
+    """At least float32: under autocast some outputs are bfloat16, and losses are not computed in that."""
+    return x if x.dtype is torch.float64 else x.float()

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recordings as a source: a robot's own, a benchmark's, or a data set that a simulator wrote.
+
+Whatever `omnistream.io.open_source` opens will do: a recording folder of ours, TUM RGB-D, 7-Scenes, a rosbag2 (pictures
+only). A directory that is none of these is searched for recordings one and two levels down.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from omnistream.errors import InputError
+from omnistream.io.recording import HEADER
+from omnistream.io.tum_folder import LIST
+from omnistream_training.data.batch import ClipBatch
+from omnistream_training.data.packed import Pack, PackReport, open_pack
+from omnistream_training.data.source import HELD_OUT, ClipRequest
+
+HELD_OUT_SHARE = 0.1
+"""Of every recording's frames, its end, kept for evaluation."""
+
+
+class FolderSource:
+    """Clips from recordings, chosen by frames: a long recording is drawn from more often."""
+
+    def __init__(
+        self,
+        folders: Sequence[str],
+        size: tuple[int, int],
+        nominal_rate: float,
+        on_error: Literal["raise", "skip"] = "skip",
+    ) -> None:
+        self._rate = nominal_rate
+        self._size = size
+        self.reports: list[PackReport] = []
+        self.refused: list[str] = []
+        """Recordings that could not be opened at all, with the reason (`on_error="skip"`)."""
+        self._packs: list[Pack] = []
+        cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "omnistream" / "packed"
+        for recording in [found for folder in folders for found in find_recordings(Path(folder).expanduser())]:
+            try:
+                pack = open_pack(recording, size, cache, on_error)
+            except InputError as error:
+                if on_error == "raise":
+                    raise
+                self.refused.append(str(error))
+                continue
+            self._packs.append(pack)
+            self.reports.append(pack.report)
+        if not self._packs:
+            raise InputError("no recording can be read: " + "; ".join(self.refused or map(str, folders)))
+        frames = sum(report.frames for report in self.reports)
+        self.description = f"{len(self._packs)} recordings, {frames} frames"
+        if self.refused:
+            self.description += f", {len(self.refused)} refused"
+        for line in self.report_lines():
+            print(line, file=sys.stderr)
+
+    def report_lines(self) -> list[str]:
+        """What was read and what was not, with files and reasons."""
+        lines = [report.line() for report in self.reports]
+        lines += [f"    skipped: {reason}" for report in self.reports for reason in report.reasons]
+        return lines + [f"refused: {reason}" for reason in self.refused]
+
+    def read(self, request: ClipRequest) -> ClipBatch:
+        """Clips at `request.size`, which must not be larger than the packed size's scale; see `ClipSource`."""
+        clips = [self._clip(number, request) for number in request.numbers]
+        batch = ClipBatch.cat(clips)
+        return batch.to(request.device) if request.device != "cpu" else batch
+
+    def _clip(self, number: int, request: ClipRequest) -> ClipBatch:
+        draw = random.Random(number)
+        held_out = number >= HELD_OUT
+        step, windows = self._windows(request.frames, request.stride, held_out)
+        pack_index, first, stop = draw.choices(windows, weights=[stop - first for _, first, stop in windows])[0]
+        pack, start = self._packs[pack_index], draw.randrange(first, stop)
+        rows = slice(start, start + (request.frames - 1) * step[pack_index] + 1, step[pack_index])
+        images = torch.from_numpy(np.array(pack.rgb[rows])).permute(0, 3, 1, 2)
+        stamps = pack.stamps[rows]
+        K = np.array(pack.K[rows])
+        same = np.isfinite(K).all() and np.allclose(K, K[:1], rtol=1e-3)  # a zooming lens has no single K
+        return resize(
+            ClipBatch(
+                images=images[None].float() / 255,
+                depth=torch.from_numpy(np.array(pack.depth[rows]).astype(np.float32))[None],
+                T_world_camera=torch.from_numpy(np.array(pack.poses[rows]))[None],
+                K=torch.from_numpy(K[0] if same else np.full((3, 3), np.nan, np.float32))[None],
+                times=torch.from_numpy((stamps - stamps[0]) * self._rate)[None],
+            ),
+            request.size,
+        )
+
+    def _windows(self, frames: int, stride: int, held_out: bool) -> tuple[dict[int, int], list[tuple[int, int, int]]]:
+        """Step in frames per pack, and (pack, first, stop) ranges of possible first frames.
+
+        A recording too short for the stride is stepped through more slowly rather than left out.
+        """
+        steps: dict[int, int] = {}
+        windows: list[tuple[int, int, int]] = []
+        for index, pack in enumerate(self._packs):
+            wanted = max(1, round(stride * pack.rate / self._rate))
+            border = int(len(pack.stamps) * (1 - HELD_OUT_SHARE))
+            segments = [(max(a, border), b) if held_out else (a, min(b, border)) for a, b in pack.segments]
+            longest = max((b - a for a, b in segments), default=0)
+            if longest < frames:
+                continue
+            steps[index] = min(wanted, (longest - 1) // max(frames - 1, 1)) if frames > 1 else wanted
+            span = (frames - 1) * steps[index]
+            windows += [(index, a, b - span) for a, b in segments if b - a > span]
+        if not windows:
+            which = "held-out part" if held_out else "part for training"
+            raise InputError(f"no recording has {frames} frames without a pause in its {which}")
+        return steps, windows
+
+
+def resize(batch: ClipBatch, size: tuple[int, int]) -> ClipBatch:
+    """A batch at another (H, W) of the same aspect ratio; depth is sampled."""
+    h, w = batch.images.shape[-2:]
+    if (h, w) == size:
+        return batch
+    interpolate = torch.nn.functional.interpolate
+    images = interpolate(batch.images.flatten(0, 1), size=size, mode="bilinear", antialias=True, align_corners=False)
+    depth = interpolate(batch.depth, size=size, mode="nearest-exact")
+    sy, sx = size[0] / h, size[1] / w
+    to_new = torch.tensor([[sx, 0, (sx - 1) / 2], [0, sy, (sy - 1) / 2], [0, 0, 1]])
+    return ClipBatch(
+        images=images.unflatten(0, batch.images.shape[:2]),
+        depth=depth,
+        T_world_camera=batch.T_world_camera,
+        K=to_new @ batch.K,
+        times=batch.times,
+    )
+
+
+def find_recordings(folder: Path) -> list[Path]:
+    """`folder` itself if it is a recording, else the recordings one and two levels down, in order."""
+    if not folder.is_dir() or _is_recording(folder):
+        return [folder]
+    inside = [path for path in sorted(folder.glob("*")) + sorted(folder.glob("*/*")) if path.is_dir()]
+    return [path for path in inside if _is_recording(path)] or [folder]
+
+
+def _is_recording(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in (HEADER, LIST, "metadata.yaml"))

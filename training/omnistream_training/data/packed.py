@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recordings decoded once, at training size, into memory-mapped arrays: random access without decoding a frame twice.
+
+A pack is a directory of the cache: rgb.npy [N, H, W, 3] uint8, depth.npy [N, H, W] float16 metres (NaN: unknown),
+poses.npy [N, 4, 4], K.npy [N, 3, 3], stamps.npy [N], and report.json: what was read, and what was not and why.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from omnistream.errors import InputError
+from omnistream.geometry.pinhole import scale_intrinsics
+from omnistream.io.frames import DEFAULT_RATE, Frame
+from omnistream.io.source import open_source
+
+VERSION = 1
+MAX_GAP_PERIODS = 3.0
+"""A pause longer than so many periods ends a segment: no clip goes over it."""
+
+
+@dataclass
+class PackReport:
+    """What became of a recording. Counts are frames."""
+
+    name: str
+    frames: int = 0
+    skipped: int = 0
+    without_depth: int = 0
+    empty_depth: int = 0
+    """Depth picture present, and nothing valid in it."""
+    without_pose: int = 0
+    without_intrinsics: int = 0
+    distorted: int = 0
+    """Lens distortion given; it is ignored."""
+    reasons: list[str] = field(default_factory=list)
+    """Of skipped frames, each with its file."""
+
+    def line(self) -> str:
+        """One line, faults only if there are any."""
+        faults = {
+            "skipped": self.skipped,
+            "without depth": self.without_depth,
+            "with empty depth": self.empty_depth,
+            "without pose": self.without_pose,
+            "without intrinsics": self.without_intrinsics,
+            "with lens distortion, which is ignored": self.distorted,
+        }
+        words = [f"{self.frames} frames", *(f"{count} {what}" for what, count in faults.items() if count)]
+        return f"{self.name}: " + ", ".join(words)
+
+
+@dataclass(frozen=True)
+class Pack:
+    """An opened pack; arrays are memory maps."""
+
+    rgb: NDArray[np.uint8]
+    depth: NDArray[np.float16]
+    poses: NDArray[np.float32]
+    K: NDArray[np.float32]
+    stamps: NDArray[np.float64]
+    rate: float
+    segments: tuple[tuple[int, int], ...]
+    """[start, stop) of frames without a pause."""
+    report: PackReport
+
+
+def open_pack(recording: Path, size: tuple[int, int], cache: Path, on_error: Literal["raise", "skip"] = "skip") -> Pack:
+    """The pack of a recording at `size` (H, W), made now if the cache does not have it.
+
+    Raises InputError, naming file and reason, if the recording cannot be opened, or, with `on_error="raise"`, at its
+    first damaged frame.
+    """
+    folder = cache / _key(recording, size, on_error)
+    if not (folder / "report.json").exists():
+        _pack(recording, size, folder, on_error)
+    meta = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("rgb", "depth", "poses", "K", "stamps")}
+    stamps = np.array(arrays["stamps"])
+    return Pack(
+        **arrays | {"stamps": stamps},
+        rate=meta["rate"],
+        segments=_segments(stamps, meta["rate"]),
+        report=PackReport(**meta["report"]),
+    )
+
+
+def _pack(recording: Path, size: tuple[int, int], folder: Path, on_error: Literal["raise", "skip"]) -> None:
+    source = open_source(recording, on_error=on_error)
+    report = PackReport(name=recording.name)
+    rows: dict[str, list[NDArray[np.generic]]] = {name: [] for name in ("rgb", "depth", "poses", "K", "stamps")}
+    for frame in source:
+        rgb, depth, K = fit(frame, size)
+        rows["rgb"].append(rgb)
+        rows["depth"].append(depth.astype(np.float16))
+        pose = np.full((4, 4), np.nan) if frame.T_world_camera is None else frame.T_world_camera
+        rows["poses"].append(pose.astype(np.float32))
+        rows["K"].append(K.astype(np.float32))
+        rows["stamps"].append(np.float64(frame.stamp))  # type: ignore[arg-type]
+        report.frames += 1
+        report.without_depth += frame.depth is None
+        report.empty_depth += frame.depth is not None and not np.isfinite(depth).any()
+        report.without_pose += not np.isfinite(pose).all()
+        report.without_intrinsics += not np.isfinite(K).all()
+        report.distorted += any(abs(d) > 1e-6 for d in frame.D)
+    report.skipped, report.reasons = source.skipped, list(source.skip_reasons)
+    if not report.frames:
+        why = "; ".join(report.reasons[:3]) or "it is empty"
+        raise InputError(f"{recording} has no readable frame: {why}")
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for name, values in rows.items():
+        np.save(partial / f"{name}.npy", np.stack(values))
+    meta = {"rate": source.rate or DEFAULT_RATE, "recording": str(recording), "report": asdict(report)}
+    (partial / "report.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
+    partial.replace(folder)
+
+
+def fit(frame: Frame, size: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float64]]:
+    """A frame at `size` (H, W): scaled to cover it, the middle cut out. Depth is sampled, never blended over an edge.
+
+    Returns RGB, depth (NaN: unknown) and K (NaN: unknown). Raises InputError for intrinsics that no camera has.
+    """
+    height, width = frame.image.shape[:2]
+    scale = max(size[0] / height, size[1] / width)
+    scaled = (max(size[0], round(height * scale)), max(size[1], round(width * scale)))
+    top, left = (scaled[0] - size[0]) // 2, (scaled[1] - size[1]) // 2
+    pixels = torch.from_numpy(np.array(frame.image)).permute(2, 0, 1)[None]
+    image = F.interpolate(pixels, size=scaled, mode="bilinear", antialias=True, align_corners=False)[0]
+    image = image[:, top : top + size[0], left : left + size[1]].permute(1, 2, 0).contiguous()
+    K = np.full((3, 3), np.nan)
+    if frame.K is not None:
+        _check_intrinsics(frame, width, height)
+        K = scale_intrinsics(frame.K, (height, width), scaled)
+        K[:2, 2] -= (left, top)
+    depth = np.full(size, np.nan, np.float32)
+    if frame.depth is not None:
+        rows = ((np.arange(size[0]) + top + 0.5) * frame.depth.shape[0] / scaled[0]).astype(int)
+        columns = ((np.arange(size[1]) + left + 0.5) * frame.depth.shape[1] / scaled[1]).astype(int)
+        depth = frame.depth[rows[:, None], columns]
+    return image.numpy(), depth, K
+
+
+def _check_intrinsics(frame: Frame, width: int, height: int) -> None:
+    assert frame.K is not None
+    fx, fy, cx, cy = frame.K[0, 0], frame.K[1, 1], frame.K[0, 2], frame.K[1, 2]
+    if not (fx > 0 and fy > 0 and 0 <= cx < width and 0 <= cy < height):
+        raise InputError(
+            f"{frame.name}: intrinsics fx {fx:g}, fy {fy:g}, cx {cx:g}, cy {cy:g}; expected positive focal lengths and "
+            f"a principal point inside the {width} x {height} picture"
+        )
+
+
+def _segments(stamps: NDArray[np.float64], rate: float) -> tuple[tuple[int, int], ...]:
+    steps = np.diff(stamps)
+    breaks = np.flatnonzero((steps <= 0) | (steps > MAX_GAP_PERIODS / rate)) + 1
+    edges = [0, *breaks.tolist(), len(stamps)]
+    return tuple((a, b) for a, b in itertools.pairwise(edges) if b > a)
+
+
+def _key(recording: Path, size: tuple[int, int], on_error: str) -> str:
+    """Name of the pack: changes when a file of the recording does."""
+    files = sorted(p for p in recording.rglob("*") if p.is_file()) if recording.is_dir() else [recording]
+    digest = hashlib.sha256(f"{VERSION} {recording.resolve()} {size} {on_error}".encode())
+    for path in files:
+        stat = path.stat()
+        digest.update(f"{path.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    return f"{recording.name[:40]}-{digest.hexdigest()[:16]}"

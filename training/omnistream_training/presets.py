@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Named runs. The default weights' recipe is here, every number of it; docs/training_log.md says what was tried."""
+
+from __future__ import annotations
+
+from omnistream.errors import ConfigError
+from omnistream_training.config import ModelChoice, Stage, TrainConfig
+from omnistream_training.data.augment import AugmentConfig
+from omnistream_training.optim import OptimConfig
+
+TOY = TrainConfig(
+    stages=(Stage(steps=6, clips=2, frames=2, size=(32, 32)), Stage(steps=4, clips=1, frames=4, size=(32, 48))),
+    optim=OptimConfig(warmup=2, ema=0.9),
+    eval_every=5,
+    eval_clips=2,
+    eval_frames=4,
+    save_every=2,
+    log_every=2,
+)
+"""Seconds on one core: does everything work?"""
+
+DEFAULT_CPU = TrainConfig(
+    stages=(
+        Stage(steps=12000, clips=24, frames=2, size=(64, 64), stride=(2, 12)),
+        Stage(steps=8000, clips=12, frames=4, size=(128, 128), stride=(1, 12)),
+        Stage(steps=3000, clips=3, frames=16, size=(128, 128), stride=(1, 6)),
+    ),
+    optim=OptimConfig(lr=1e-3, muon_lr=2e-3, schedule="trapezoid", warmup=200, decay=0.25, ema=0.999),
+    eval_every=1000,
+    save_every=200,
+)
+"""The shipped recipe in the background of a small machine: a day or so of one core."""
+
+DEFAULT_GPU = TrainConfig(
+    stages=(
+        Stage(steps=6000, clips=512, frames=2, size=(128, 128), stride=(2, 12)),
+        Stage(steps=6000, clips=256, frames=4, size=(128, 128), stride=(1, 12)),
+        Stage(steps=3000, clips=64, frames=16, size=(128, 128), stride=(1, 6)),
+    ),
+    optim=OptimConfig(lr=1e-3, muon_lr=2e-3, schedule="trapezoid", warmup=200, decay=0.25, ema=0.998),
+    eval_every=1500,
+    eval_clips=48,
+    save_every=500,
+    log_every=50,
+)
+"""The shipped recipe on one large GPU; `--minutes` scales the stages to the time there is."""
+
+HEADS = TrainConfig(
+    model=ModelChoice(freeze_backbone=True, image_size=224, start="-"),
+    stages=(Stage(steps=10000, clips=2, frames=8, size=(224, 224)),),
+    optim=OptimConfig(lr=5e-4, schedule="cosine"),
+)
+"""Depth, rays and pose on frozen foreign features; `model.start` names the checkpoint."""
+
+FINE_TUNE = TrainConfig(
+    model=ModelChoice(start="-", image_size=224),
+    augment=AugmentConfig(),
+    stages=(Stage(steps=4000, clips=2, frames=8, size=(192, 256), stride=(1, 4)),),
+    optim=OptimConfig(lr=1e-4, schedule="cosine", warmup=100),
+)
+"""Adapt a checkpoint of ours to recordings of your own (`--data.folders`)."""
+
+PRESETS: dict[str, TrainConfig] = {
+    "default-cpu": DEFAULT_CPU,
+    "default-gpu": DEFAULT_GPU,
+    "heads": HEADS,
+    "fine-tune": FINE_TUNE,
+    "toy": TOY,
+}
+
+
+def preset(name: str) -> TrainConfig:
+    """The named run; ConfigError lists the names."""
+    if name not in PRESETS:
+        raise ConfigError(f"preset {name!r} is unknown; expected one of {', '.join(PRESETS)}")
+    return PRESETS[name]

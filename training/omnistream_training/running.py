@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Start or go on with a run in a directory: configuration, device, threads, signals, time limit."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import torch
+
+from omnistream.errors import ConfigError
+from omnistream_training.budget import fit_to, seconds_per_step
+from omnistream_training.config import TrainConfig
+from omnistream_training.config_file import load_config, save_config
+from omnistream_training.geometry import GeometryTrainer
+from omnistream_training.journal import duration
+
+CONFIG = "config.yaml"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Where:
+    """What a run may differ in from one start to the next without becoming another run."""
+
+    device: str = "auto"
+    """cpu, cuda, or auto: a GPU if there is one."""
+    threads: int | None = None
+    """CPU threads; None: torch's choice."""
+    stop_after: float | None = None
+    """Minutes; then save and stop. The run goes on where it stopped when it is started again."""
+    tensorboard: bool = False
+    """Write TensorBoard files beside log.jsonl."""
+
+
+def run_geometry(
+    config: TrainConfig, run: Path, where: Where, *, fit_minutes: float | None = None, made_by: str = ""
+) -> bool:
+    """Train in `run` until the end, the time limit, or SIGINT / SIGTERM; returns whether it is finished.
+
+    config: for a new run. A run that exists keeps its own (`config.yaml`), and another one is refused (ConfigError).
+    fit_minutes: scale a new run's stages to so many minutes on this machine.
+    """
+    start = time.monotonic()
+    device = resolve_device(where.device)
+    if where.threads:
+        torch.set_num_threads(where.threads)
+    run.mkdir(parents=True, exist_ok=True)
+    if not (run / CONFIG).exists():
+        if fit_minutes is not None:
+            config = fit_to(config, fit_minutes, seconds_per_step(config, device))
+        save_config(config, run / CONFIG)
+    else:
+        config = resumed_config(run, config, fit_minutes is not None)
+    trainer = GeometryTrainer(config, run, device=device, tensorboard=where.tensorboard, made_by=made_by)
+    parameters = sum(p.numel() for p in trainer.learner.model.parameters())
+    trainer.journal.say(
+        f"{trainer.feed.description}; {parameters / 1e6:.1f} M parameters on {device}; "
+        f"step {trainer.progress.step} of {config.steps}; everything is in {run}"
+    )
+    deadline = None if where.stop_after is None else start + 60 * where.stop_after
+    with _Stop() as stop:
+        finished = trainer.train(deadline=deadline, stop=stop)
+    took = duration(time.monotonic() - start)
+    state = "finished" if finished else f"stopped at step {trainer.progress.step}; start it again to go on"
+    trainer.journal.say(f"{state} ({took}); weights in {run / 'weights'}")
+    return finished
+
+
+def resumed_config(run: Path, wanted: TrainConfig | None, fitted: bool = False) -> TrainConfig:
+    """The stored configuration of `run`. ConfigError if `wanted` differs (its stages may, where they were fitted)."""
+    import dataclasses
+
+    stored = load_config(run / CONFIG, TrainConfig())
+    if wanted is not None:
+        same = wanted
+        if fitted:
+            same = dataclasses.replace(
+                wanted,
+                stages=stored.stages,
+                optim=dataclasses.replace(wanted.optim, warmup=stored.optim.warmup),
+                eval_every=stored.eval_every,
+                save_every=stored.save_every,
+            )
+        if same != stored:
+            names = [f.name for f in dataclasses.fields(same) if getattr(same, f.name) != getattr(stored, f.name)]
+            raise ConfigError(
+                f"{run} holds a run with another configuration (differs in {', '.join(names)}); choose another "
+                f"directory, or change nothing to go on with it"
+            )
+    return stored
+
+
+def resolve_device(name: str) -> str:
+    """`auto` becomes cuda where there is a GPU. ConfigError for a device that is not here."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"device is {name!r} but torch {torch.__version__} sees no GPU; use cpu or auto")
+    return name
+
+
+class _Stop:
+    """SIGINT and SIGTERM ask the run to stop after the step in progress; a second one ends it at once."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
+
+    def __call__(self) -> bool:
+        return self._asked
+
+    def __enter__(self) -> _Stop:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self._asked = True
+        signal.signal(number, self._before[number])
