@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         small = Path(folder) / "small"
         save_model(random_model(SMALL, seed=0), small)
-        models = {"small": (str(small), load_model(small), 1)}
+        models: dict[str, tuple[str, Any, int]] = {"small": (str(small), load_model(small), 1)}
         if options.weights:
             model = default_model()[0] if options.weights == "default" else load_model(options.weights)
             models[options.weights] = (options.weights, model, options.threads)

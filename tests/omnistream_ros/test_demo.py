@@ -169,4 +169,5 @@ def test_duration_ends_a_long_recording(recording: Path, weights: Path, demo: De
     demo.start(recording, "--weights", weights, "--rate", 2, "--duration", 3)
     code, output = demo.finish()
     assert code == 0 and "--duration" in output, output
-    assert 3 <= json.loads((demo.out / "report.json").read_text())["camera"]["published"] <= 8
+    report = json.loads((demo.out / "report.json").read_text())
+    assert 3 <= report["camera"]["published"] <= 8 and report["perception"]["lost"] == 0

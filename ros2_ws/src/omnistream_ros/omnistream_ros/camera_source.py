@@ -43,6 +43,8 @@ from omnistream_ros.running import run
 SETTLE_S = 0.3
 LAST_MESSAGE_S = 2.0
 """How long the end of the recording waits for the last image to be acknowledged."""
+LEAVE_S = 0.1
+"""What is sent best effort, and the last report, need a moment to leave this process."""
 
 
 class CameraSource(Node):
@@ -143,7 +145,7 @@ class CameraSource(Node):
         if self.published == 0 and not self._stopping.is_set():
             raise InputError(f"{self.source.description}: none of its images can be read")
         self._diagnostics.publish()
-        self._wait_for_last_message()
+        self._wait_for_last_messages()
         late = f", {self._timetable.late} later than one period" if self._timetable.late else ""
         how = "stopped" if self._stopping.is_set() else "end of the recording"
         log.info(f"{how}: {self.published} images in {elapsed:.1f} s{late}")
@@ -172,11 +174,10 @@ class CameraSource(Node):
             pass
         self._stopping.wait(SETTLE_S)
 
-    def _wait_for_last_message(self) -> None:
+    def _wait_for_last_messages(self) -> None:
         if self._acknowledged and not self._stopping.is_set():
             self._image_topic.wait_for_all_acked(Duration(seconds=LAST_MESSAGE_S))
-        else:
-            self._stopping.wait(0.1)  # best effort gives no sign; this is enough to leave the shared memory
+        time.sleep(LEAVE_S)
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -15,15 +15,17 @@ from omnistream_msgs.msg import StreamStatus
 from omnistream_ros.even_sample import EvenSample
 from omnistream_ros.recorder import Recorder
 
+MIN_RESULTS = 5
+"""Fewer results make no rate."""
 STAGES = ("transport", "preprocess", "backbone", "heads", "publish", "total", "end to end")
-"""In the order of the data; `total` is the node's own, from the image's callback to its last publish."""
+"""In the order of the data; `total` is the node's own: waiting, preprocess, backbone, heads, publish."""
 MEANING = {
     "transport": "camera's stamp to a subscriber (the recorder)",
     "preprocess": "in the node: decode, resize, normalise",
     "backbone": "in the node",
     "heads": "in the node: depth, pose",
     "publish": "in the node: messages out",
-    "total": "in the node: image's callback to last publish",
+    "total": "in the node: image's arrival to last publish, waiting included",
     "end to end": "camera's stamp to a subscriber of the depth",
 }
 
@@ -52,7 +54,7 @@ def report(recorder: Recorder, source: str, elapsed_s: float) -> dict[str, Any]:
             "processed": status.frames_processed,
             "drops": {drop.reason: drop.count for drop in status.drops},
             "segments": status.segment + 1,
-            "rate_hz": round((results - 1) / span, 2) if span > 0 and results > 1 else None,
+            "rate_hz": round((results - 1) / span, 2) if span > 0 and results >= MIN_RESULTS else None,
             "results": dict(recorder.counts),
             "description": recorder.description,
         },
@@ -98,10 +100,8 @@ def table(numbers: dict[str, Any]) -> str:
             values = numbers["latency_ms"][stage]
             lines.append(f"  {stage:<12}{values['p50']:>8.1f}{values['p99']:>8.1f}   {MEANING[stage]}")
     if (busy := node["drops"].get("superseded", 0)) and node["rate_hz"]:
-        lines += [
-            "",
-            f"{busy} images came while the model was busy: --rate {node['rate_hz'] * 0.9:.2g} sends none too many here",
-        ]
+        rate = f"{0.9 * node['rate_hz']:.2g}"
+        lines += ["", f"{busy} images came while the model was busy. It would keep up here with --rate {rate}"]
     if numbers["scores"]:
         lines += ["", *_score_lines(numbers["scores"], model["scale"])]
     return "\n".join(lines)
