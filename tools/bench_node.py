@@ -97,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def measure_added(client: Client, model: Any, images: int, threads: int) -> dict[str, dict[str, float]]:
     """Per image: with the node, without it, and the difference, ms."""
-    from omnistream import StreamSession
+    from omnistream.stream.session import StreamSession
 
     session = StreamSession(model, num_threads=threads or None)
     through, alone = [], []

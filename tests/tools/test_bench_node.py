@@ -22,7 +22,7 @@ def test_a_short_run_gives_a_complete_report(tmp_path: Path) -> None:
     report = json.loads(out.read_text())
     small = report["added_ms"]["small"]
     assert set(small) == {"node", "session", "added"}
-    assert 0 < small["session"]["p50"] and 0 < small["node"]["p50"]
+    assert small["session"]["p50"] > 0 and small["node"]["p50"] > 0
     loss = report["loss"]
     assert loss["sent"] == 30 and loss["received"] + loss["lost"] == loss["sent"]
     assert loss["depth_images_back"] == loss["processed"]

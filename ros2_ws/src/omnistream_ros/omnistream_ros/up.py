@@ -65,8 +65,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments[:first_node])
     words = arguments[first_node:]
     if words[:1] == [DEMO]:  # it starts nodes itself, in a domain of its own
-        from omnistream_ros import demo
-
+        try:
+            from omnistream_ros import demo
+        except ModuleNotFoundError as error:  # most likely the built messages
+            print(f"omnistream-up: the demo needs the module {error.name}; run `make setup`", file=sys.stderr)
+            return 1
         return demo.main(words[1:])
     try:
         commands = split_commands(words)
