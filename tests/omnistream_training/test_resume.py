@@ -158,9 +158,10 @@ def test_another_configuration_does_not_go_on_in_the_same_directory(toy: TrainCo
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_saves_the_batch(toy: TrainConfig, tmp_path: Path) -> None:
     from omnistream_training.data.feed import CLIPS_PER_STEP
+    from omnistream_training.data.live import seed_of
     from omnistream_training.geometry import NotFiniteError
 
-    options = {"break_at": str(3 * CLIPS_PER_STEP)}
+    options = {"break_at": str(seed_of(3 * CLIPS_PER_STEP))}
     toy = dataclasses.replace(toy, data=DataConfig(live=toy.data.live, live_options=options))
     trainer = GeometryTrainer(toy, tmp_path)
     with pytest.raises(NotFiniteError, match="step 3.*bad_step_3.pt"):

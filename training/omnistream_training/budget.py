@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import time
 
 import torch
 
 from omnistream.errors import ConfigError
-from omnistream_training.config import TrainConfig
+from omnistream_training.config import Stage, TrainConfig
 from omnistream_training.data.feed import Feed
 from omnistream_training.learner import Learner
 
@@ -19,20 +20,36 @@ RESERVE = 0.08
 
 
 def seconds_per_step(config: TrainConfig, device: str) -> list[float]:
-    """Of each stage, on a trainer that is thrown away."""
-    seconds = []
-    for stage in config.stages:
-        short = dataclasses.replace(config, stages=(dataclasses.replace(stage, steps=WARM_STEPS + TIMED_STEPS),))
-        feed, learner = Feed(short, device), Learner(short, device)
-        for step in range(WARM_STEPS + TIMED_STEPS):
-            if step == WARM_STEPS:
-                synchronise(device)
-                start = time.perf_counter()
-            learner.gradient(feed.batch(step))
-            learner.update()
-        synchronise(device)
-        seconds.append((time.perf_counter() - start) / TIMED_STEPS)
-    return seconds
+    """Of each stage."""
+    return [_measure(config, stage, device) for stage in config.stages]
+
+
+def compiling_pays(config: TrainConfig, device: str) -> bool:
+    """Whether a step of the longest stage is faster with torch.compile, by trying. Not if it fails, and says why."""
+    stage = max(config.stages, key=lambda s: s.steps * s.clips * s.frames)
+    eager = _measure(dataclasses.replace(config, compile=False), stage, device)
+    try:
+        compiled = _measure(dataclasses.replace(config, compile=True), stage, device)
+    except Exception as error:  # compilers fail in their own ways, and none of them is a reason not to train
+        print(f"torch.compile does not work here: {type(error).__name__}: {str(error)[:200]}", file=sys.stderr)
+        return False
+    print(f"a step takes {eager * 1e3:.0f} ms, compiled {compiled * 1e3:.0f} ms", file=sys.stderr)
+    return compiled < eager
+
+
+def _measure(config: TrainConfig, stage: Stage, device: str) -> float:
+    """Seconds per step, data included, on a learner that is thrown away."""
+    short = dataclasses.replace(config, stages=(dataclasses.replace(stage, steps=WARM_STEPS + TIMED_STEPS),))
+    feed, learner = Feed(short, device), Learner(short, device)
+    start = time.perf_counter()
+    for step in range(WARM_STEPS + TIMED_STEPS):
+        if step == WARM_STEPS:
+            synchronise(device)
+            start = time.perf_counter()
+        learner.gradient(feed.batch(step))
+        learner.update()
+    synchronise(device)
+    return (time.perf_counter() - start) / TIMED_STEPS
 
 
 def synchronise(device: str) -> None:

@@ -65,6 +65,11 @@ class Learner:
         lower = self.config.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=lower):
             _, heads = self.model(
-                batch.network_input(self.model.config), times=batch.times, want=self.config.loss.heads
+                batch.network_input(self.model.config), times=_shared(batch.times), want=self.config.loss.heads
             )
         return heads
+
+
+def _shared(times: Tensor) -> Tensor:
+    """[B, T] times, or [T] where all clips have the same: their rotary tables are then B times smaller."""
+    return times[0] if bool((times == times[:1]).all()) else times

@@ -51,7 +51,8 @@ def run_geometry(
     run.mkdir(parents=True, exist_ok=True)
     if not (run / CONFIG).exists():
         if fit_minutes is not None:
-            config = fit_to(config, fit_minutes, seconds_per_step(config, device))
+            seconds = seconds_per_step(config, device)
+            config = fit_to(config, fit_minutes - (time.monotonic() - start) / 60, seconds)
         save_config(config, run / CONFIG)
     else:
         config = resumed_config(run, config, fit_minutes is not None)

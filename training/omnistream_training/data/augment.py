@@ -73,7 +73,7 @@ def augment(batch: ClipBatch, config: AugmentConfig, seed: int) -> ClipBatch:
     x = mean + (x - mean) * (1 + config.contrast * contrast)
     grey = (x * torch.tensor(LUMA, device=device)[:, None, None]).sum(2, keepdim=True)
     x = (grey + (x - grey) * (1 + config.saturation * saturation)).clamp(0, 1)
-    x = x.clamp_min(1e-4) ** torch.exp(config.gamma * gamma)
+    x = x ** torch.exp(config.gamma * gamma)
     x = _blur(x, draw() < config.blur, 0.3 + 0.7 * draw())
     if config.noise:
         level = (config.noise * draw() * draw()).to(device)[:, None, None, None, None]

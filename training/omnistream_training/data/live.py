@@ -10,7 +10,7 @@ A distribution that renders clips declares, in its pyproject.toml:
 
     clips(seeds: Sequence[int], *, frames: int, size: tuple[int, int], rate: float, device: str) -> clips
 
-that gives, for every seed, a clip of `frames` pictures of `size` (height, width) taken at `rate` Hz, as an object with
+that gives, for every seed (0 .. 2^63 - 1), a clip of `frames` pictures of `size` (height, width) taken at `rate` Hz, as an object with
 
     rgb [B, T, H, W, 3] uint8      depth [B, T, H, W] metres along the optical axis, NaN where there is nothing
     T_world_camera [B, T, 4, 4]    K [B, 3, 3] pixels; integer coordinates are pixel centres
@@ -39,7 +39,7 @@ class Renderer(Protocol):
 
 
 class LiveSource:
-    """Clips from a renderer; every clip number is a seed, so nothing is ever seen twice."""
+    """Clips from a renderer; every clip number has a seed of its own, so nothing is ever seen twice."""
 
     def __init__(self, renderer: Renderer, description: str, nominal_rate: float) -> None:
         self.description = description
@@ -48,7 +48,7 @@ class LiveSource:
 
     def read(self, request: ClipRequest) -> ClipBatch:
         clips = self._renderer.clips(
-            request.numbers,
+            [seed_of(number) for number in request.numbers],
             frames=request.frames,
             size=request.size,
             rate=self._rate / request.stride,
@@ -61,6 +61,19 @@ class LiveSource:
             K=clips.K.float(),
             times=frame_times(len(request.numbers), request.frames, request.stride),
         )
+
+
+def seed_of(number: int) -> int:
+    """The seed of a clip number: splitmix64's finaliser (Steele et al. 2014), a bijection, without the sign bit.
+
+    Consecutive numbers, and numbers 2^48 apart as training and held-out ones are, must not look alike to a generator
+    that uses 32 bits of its seed, as torch's does.
+    """
+    mask = (1 << 64) - 1
+    z = (number + 0x9E3779B97F4A7C15) & mask
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
+    return (z ^ (z >> 31)) >> 1
 
 
 def open_live(name: str, options: Mapping[str, Any], nominal_rate: float) -> ClipSource:
