@@ -141,15 +141,13 @@ class Camera:
         self.graph.publish(CameraInfo, topic, info, "reliable:100")
 
     def status(self, condition: Callable[[StreamStatus], bool], what: str, timeout: float = 5.0) -> StreamStatus:
-        """Waits for a status of which `condition` is true."""
-        found: list[StreamStatus] = []
+        """Waits for a status of which `condition` is true: the last one so far, or one that comes."""
+        now = max(len(self.statuses) - 1, 0)
 
-        def look() -> bool:
-            found[:] = [status for status in self.statuses[-1:] if condition(status)]
-            return bool(found)
+        def find() -> StreamStatus | None:
+            return next(filter(condition, self.statuses[now:]), None)
 
-        self.graph.wait(look, f"a status that says {what}", timeout)
-        return found[0]
+        return self.graph.wait(find, f"a status that says {what}", timeout)
 
     def drops(self, reason: str, count: int = 1) -> StreamStatus:
         """Waits until `count` images were dropped for `reason`."""

@@ -103,8 +103,12 @@ def test_thousand_malformed_images_among_good_ones_cost_none_of_the_good(start: 
             source.send(malformed(source.header(), kinds[(round_ + index) % len(kinds)]))
         source.graph.wait(lambda: len(source.features) == len(sent), f"good image {len(sent)} to be served")
     assert [feature.header for feature in source.features] == sent
-    status = source.status(lambda s: sum(drop.count for drop in s.drops) == 1000, "1000 drops")
-    assert (status.frames_processed, status.frames_seen, status.segment) == (50, 50, 0)
+
+    def all_counted(status: StreamStatus) -> bool:
+        return sum(drop.count for drop in status.drops) == 1000 and status.frames_processed == 50
+
+    status = source.status(all_counted, "1000 drops and 50 images processed")
+    assert (status.frames_seen, status.segment) == (50, 0)
     assert {drop.reason for drop in status.drops} == {"encoding", "malformed", "not_finite"}
 
 
@@ -344,7 +348,7 @@ class FailingEngine:
 
 @pytest.fixture
 def failing(start: Make) -> tuple[PerceptionNode, FailingEngine]:
-    node = start()
+    node = start(qos__image="reliable:100")
     session = node._cameras[""].session
     session.engine = FailingEngine(session.engine)
     return node, session.engine
@@ -399,8 +403,11 @@ def test_two_nodes_in_two_namespaces_do_not_hear_each_other(graph: Graph, start:
         left.served()
     right.served()
     assert (len(left.features), len(right.features)) == (3, 1)
-    names = {name for name, _ in graph.node.get_topic_names_and_types() if "perception" in name}
-    assert names and all(name.startswith(("/left/perception/", "/right/perception/")) for name in names)
+    for namespace in ("left", "right"):
+        found = graph.node.get_publisher_names_and_types_by_node("perception", f"/{namespace}")
+        names = {name for name, _ in found} - {"/rosout", "/parameter_events", "/diagnostics"}
+        assert {name for name in names if not name.startswith(f"/{namespace}/perception/")} == set()
+        assert f"/{namespace}/perception/depth" in names
 
 
 def change_state(graph: Graph, transition: int) -> bool:

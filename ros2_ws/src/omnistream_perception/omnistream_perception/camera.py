@@ -138,7 +138,12 @@ class Camera:
     def process(self, arrivals: list[Arrival]) -> None:
         """Uses the newest of `arrivals` (newest first) that is good; the others are superseded."""
         for index, arrival in enumerate(arrivals):
-            if self._process(arrival):
+            try:
+                used = self._process(arrival)
+            except Exception as error:
+                self._count_failure(error)
+                used = True
+            if used:
                 for _ in arrivals[index + 1 :]:
                     self.monitor.dropped(DropReason.SUPERSEDED)
                 return
@@ -168,7 +173,7 @@ class Camera:
         self._begin_segment(reason, None)
 
     def _process(self, arrival: Arrival) -> bool:
-        """Whether this image took the worker's turn; False when it was dropped as unusable."""
+        """Whether this image was processed; False when it was dropped. Raises what a step or an output raises."""
         message = arrival.message
         stamp = images.stamp_to_seconds(message.header.stamp)
         rate = self._node.parameters["max_rate"]
@@ -193,17 +198,12 @@ class Camera:
             self.session.reset()
             self._begin_segment(ResetReason(verdict.reason), images.stamp_to_ns(message.header.stamp))
         self._note(message)
-        try:
-            image, info = self._calibration.rectify(image, info)
-            prepared = time.perf_counter()
-            result = self._step(image, stamp, calibrated=info is not None)
-            stepped = time.perf_counter()
-            self.outputs.publish(
-                result, image, message.header, info, self._motion(result, message), self.session.backbone_hash
-            )
-        except Exception as error:
-            self._count_failure(error)
-            return True
+        image, info = self._calibration.rectify(image, info)
+        prepared = time.perf_counter()
+        result = self._step(image, stamp, calibrated=info is not None)
+        stepped = time.perf_counter()
+        motion = self._motion(result, message)
+        self.outputs.publish(result, image, message.header, info, motion, self.session.backbone_hash)
         self._failures = 0
         self._last_stamp = stamp
         self.monitor.processed += 1

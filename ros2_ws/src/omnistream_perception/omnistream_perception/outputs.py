@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
 
-from omnistream.geometry.pinhole import unproject
+from omnistream.geometry.pinhole import pixel_rays
 from omnistream.stream.result import StepResult
 from omnistream_msgs.msg import FeatureMap
 from omnistream_ros import images
@@ -100,6 +100,8 @@ class Outputs:
         self._node = node
         self._transforms = transforms
         self._publishers: dict[Topic, Any] = {}
+        self._rays_of: tuple[float, ...] = ()
+        self._kept_rays = np.empty((0, 0, 3), np.float32)
         for topic in topics:
             qos = qos_profile(node.parameters[f"qos.{topic.qos}"])
             self._publishers[topic] = node.create_lifecycle_publisher(topic.kind, prefix + topic.name, qos)
@@ -160,7 +162,7 @@ class Outputs:
         if depth is not None and self._heard(POINTS):
             at = _info_at(result.network_size, info, predicted, result.network_size, header)
             if at is not None:
-                points = unproject(depth, at.k.reshape(3, 3))
+                points = self._rays(at.k, depth.shape) * depth[..., None]
                 self._publishers[POINTS].publish(images.points_message(points, header, _sample(image, depth.shape)))
         if self._heard(FEATURES):
             dtype = self._node.parameters["features_dtype"]
@@ -188,6 +190,13 @@ class Outputs:
         if self._transforms is not None and self._publishes_tf():
             parent = Header(stamp=header.stamp, frame_id=parameters["odom_frame"])
             self._transforms.publish(motion.T_odom_child, parent, motion.child_frame)
+
+    def _rays(self, k: NDArray[np.float64], size: tuple[int, ...]) -> NDArray[np.float32]:
+        """[h, w, 3] rays whose product with the depth is the point; kept, since K hardly ever changes."""
+        key = (*k.tolist(), *size)
+        if self._rays_of != key:
+            self._rays_of, self._kept_rays = key, pixel_rays(k.reshape(3, 3), (size[0], size[1]))
+        return self._kept_rays
 
     def _depth(self, result: StepResult) -> tuple[NDArray[np.float32] | None, NDArray[np.float32] | None]:
         """Depth [h, w] with NaN where confidence is too low, and confidence."""

@@ -25,7 +25,6 @@ from omnistream.io.pixels import decode_compressed, decode_depth, decode_image
 _BIG_ENDIAN = sys.byteorder == "big"
 # dtype and channels -> encoding that is written when the caller names none
 _DEFAULT_ENCODING = {("uint8", 3): "rgb8", ("uint8", 1): "mono8", ("float32", 1): "32FC1", ("uint16", 1): "16UC1"}
-_POINT = np.dtype([("x", "f4"), ("y", "f4"), ("z", "f4"), ("rgb", "u4")])
 
 # ------------------------------------------------------------------------------------------------ stamps
 
@@ -221,13 +220,14 @@ def points_message(
             f"points are {points.shape}, rgb {None if rgb is None else rgb.shape}; expected both [H,W,3] of one size"
         )
     height, width = points.shape[:2]
-    cloud = np.zeros((height, width), _POINT if rgb is not None else np.dtype(_POINT.descr[:3]))
-    for axis, name in enumerate("xyz"):
-        cloud[name] = points[..., axis]
+    cloud = np.empty((height, width, 3 if rgb is None else 4), np.float32)
+    cloud[..., :3] = points
     fields = [_field(name, 4 * axis) for axis, name in enumerate("xyz")]
     if rgb is not None:
-        wide = rgb.astype(np.uint32)
-        cloud["rgb"] = wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
+        packed = cloud.view(np.uint8)[..., 12:]  # the four bytes of 0x00rrggbb
+        red, green, blue, nothing = (1, 2, 3, 0) if _BIG_ENDIAN else (2, 1, 0, 3)
+        packed[..., red], packed[..., green], packed[..., blue] = np.moveaxis(rgb, 2, 0)
+        packed[..., nothing] = 0
         fields.append(_field("rgb", 12))
     return PointCloud2(
         header=header,
@@ -235,9 +235,9 @@ def points_message(
         width=width,
         fields=fields,
         is_bigendian=_BIG_ENDIAN,
-        point_step=cloud.itemsize,
-        row_step=cloud.itemsize * width,
-        data=byte_array(cloud.view(np.uint8)),
+        point_step=4 * cloud.shape[2],
+        row_step=4 * cloud.shape[2] * width,
+        data=byte_array(cloud),
         is_dense=bool(np.isfinite(points).all()),
     )
 
