@@ -8,6 +8,7 @@ DONE  := $(VENV)/stamps
 PIP   := $(BIN)/python -m pip --disable-pip-version-check install -qq --constraint constraints.txt
 JOBS  ?= 2
 INPUT ?=
+RUN   ?= $(HOME)/.cache/omnistream/train-default
 ARGS  ?=
 
 # On a machine with ROS 2 its rclpy and messages are used; elsewhere they come from PyPI.
@@ -19,7 +20,7 @@ INTERFACES := ros2_ws/src/omnistream_msgs tools/interfaces/tf2_msgs
 PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint types arrows colcon docs docs-check bench-node clean clean-all
+.PHONY: help setup demo test test-all lint types arrows colcon docs docs-check bench-node train-default bench-train clean clean-all
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -58,6 +59,12 @@ docs-check: setup  ## fail when the generated reference is not up to date
 
 bench-node: setup  ## what the node adds to the model's own time; writes build/bench_node.json
 	@$(BIN)/python tools/bench_node.py $(ARGS)
+
+train-default: setup  ## make the default weights from nothing; goes on where it stopped; MINUTES=<how long this time>
+	@nice -n 19 $(BIN)/python -m omnistream_training.default_run "$(RUN)" $(MINUTES)
+
+bench-train: setup  ## frames per second of training, time spent waiting for data, share of the matrix product peak
+	@$(BIN)/python -m omnistream_training.bench $(ARGS)
 
 clean:  ## remove everything that was built, keep .venv
 	rm -rf build ros2_ws/build ros2_ws/install ros2_ws/log *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

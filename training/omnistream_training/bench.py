@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What training costs here: `python -m omnistream_training.bench [PRESET] [LIVE]` (`make bench-train`).
 
-Per stage of the preset: frames per second, the share of time without data to work on, and the arithmetic done per second
-against the largest matrix product this machine does in the same precision. One JSON object on stdout.
+Per stage of the preset: frames per second, the share of time without data to work on, and the arithmetic done per
+second against the best matrix product of this machine in the same precision. One JSON object on stdout.
 """
 
 from __future__ import annotations

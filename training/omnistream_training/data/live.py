@@ -10,7 +10,8 @@ A distribution that renders clips declares, in its pyproject.toml:
 
     clips(seeds: Sequence[int], *, frames: int, size: tuple[int, int], rate: float, device: str) -> clips
 
-that gives, for every seed (0 .. 2^63 - 1), a clip of `frames` pictures of `size` (height, width) taken at `rate` Hz, as an object with
+that gives, for every seed (0 .. 2^63 - 1), a clip of `frames` pictures of `size` (height, width) taken at `rate` Hz, as
+an object with
 
     rgb [B, T, H, W, 3] uint8      depth [B, T, H, W] metres along the optical axis, NaN where there is nothing
     T_world_camera [B, T, 4, 4]    K [B, 3, 3] pixels; integer coordinates are pixel centres
