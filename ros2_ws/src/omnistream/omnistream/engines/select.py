@@ -1,19 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which engine, device and dtype run here, and why the others do not."""
+"""Which engine, device and dtype run here, and why the others do not.
+
+    auto          GPU: torch. CPU with bfloat16 units: torch in bfloat16. Other CPUs: onnxruntime where graphs of this
+                  model and image size are exported, else torch in float32.
+    torch         the model itself.
+    onnxruntime   graphs of `omnistream-export onnx`, on the CPU. They are looked for in the folder `graphs` beside the
+                  checkpoint; `onnxruntime:DIR` names another place: one export, or a folder of several.
+    tensorrt      plans built on the robot; not in this version.
+
+A choice is by what the machine has, never by a measurement at start: the same robot runs the same numbers every day.
+"""
 
 from __future__ import annotations
 
 import functools
+import importlib.metadata
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from omnistream.engines.base import Engine
+from omnistream.engines.bound_graph import INSTALL, import_onnxruntime
+from omnistream.engines.graphs import FOLDER, GraphSet, export_command, find_graphs
+from omnistream.engines.onnxruntime_engine import OnnxRuntimeEngine
 from omnistream.engines.torch_engine import DTYPES, TorchEngine
 from omnistream.errors import EngineError
 from omnistream.model.omnistream import OmniStream
+from omnistream.weights.identity import model_hash
 
-ENGINES = ("auto", "torch")
+ENGINES = ("auto", "torch", "onnxruntime", "tensorrt")
+BFLOAT16_UNITS = ("amx_bf16", "avx512_bf16")
+
+Size = tuple[int, int, int]
+"""(batch, height, width) of the frames a stream will take."""
 
 
 @functools.cache
@@ -39,20 +59,124 @@ def choose_device(name: str = "auto") -> torch.device:
     return torch.device("cuda:0") if name == "cuda" else device
 
 
-def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """`auto`: bfloat16 on GPUs that have it and on CPUs with matrix units for it (AMX, AVX512-BF16), else float32."""
+def choose_dtype(name: str, device: torch.device, engine: str = "auto") -> torch.dtype:
+    """`auto`: bfloat16 on GPUs that have it and on CPUs with matrix units for it (AMX, AVX512-BF16), else float32.
+
+    The engine onnxruntime has no bfloat16: float32 there.
+    """
     if name != "auto":
         if name not in DTYPES:
             raise EngineError(f"dtype {name!r} is unknown; expected auto, {', '.join(DTYPES)}")
         return DTYPES[name]
+    if engine.partition(":")[0] == "onnxruntime":
+        return torch.float32
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    return torch.bfloat16 if cpu_flags() & {"amx_bf16", "avx512_bf16"} else torch.float32
+    return torch.bfloat16 if cpu_flags() & set(BFLOAT16_UNITS) else torch.float32
 
 
-def make_engine(model: OmniStream, engine: str = "auto", device: str = "auto", dtype: str = "auto") -> Engine:
-    """Build the engine by name; EngineError says what is missing."""
-    if engine not in ENGINES:
-        raise EngineError(f"engine {engine!r} is unknown; expected one of {', '.join(ENGINES)}")
+def make_engine(
+    model: OmniStream, engine: str = "auto", device: str = "auto", dtype: str = "auto", size: Size | None = None
+) -> Engine:
+    """Build the engine by name; EngineError says what is missing.
+
+    size: of the frames, where it is known already. `auto` may choose better then (see `depends_on_size`).
+    """
+    name, _, place = engine.partition(":")
+    if name not in ENGINES or (place and name != "onnxruntime"):
+        raise EngineError(f"engine {engine!r} is unknown; expected one of {', '.join(ENGINES)}, or onnxruntime:DIR")
     where = choose_device(device)
+    if name == "tensorrt":
+        raise EngineError("engine tensorrt is not in this version of omnistream; expected torch or onnxruntime")
+    if name == "onnxruntime":
+        if where.type != "cpu" and device != "auto":
+            raise EngineError(f"engine onnxruntime runs on the CPU, not on {where}; use engine torch there")
+        sets = _graphs_of(model, Path(place).expanduser() if place else _folder_of(model), dtype)
+        return OnnxRuntimeEngine(model.config, sets)
+    if name == "auto" and size is not None and depends_on_size(model, engine, device, dtype):
+        sets = [graphs for graphs in _graphs_of(model, _folder_of(model), "float32") if graphs.size == size]
+        if sets:
+            return OnnxRuntimeEngine(model.config, sets)
     return TorchEngine(model, where, choose_dtype(dtype, where))
+
+
+def depends_on_size(model: OmniStream, engine: str, device: str, dtype: str) -> bool:
+    """Whether `make_engine` would choose by the size of the frames: on a CPU without bfloat16, beside graphs."""
+    where = choose_device(device)
+    if engine != "auto" or where.type != "cpu" or choose_dtype(dtype, where) is not torch.float32:
+        return False
+    if model.checkpoint is None or not _folder_of(model).is_dir():
+        return False
+    try:
+        import_onnxruntime()
+        return bool(_graphs_of(model, _folder_of(model), "float32"))
+    except EngineError:  # `auto` takes what works; `onnxruntime` says why it does not
+        return False
+
+
+def _folder_of(model: OmniStream) -> Path:
+    """Where the graphs of `model` are looked for."""
+    path = model.checkpoint
+    if path is None:
+        raise EngineError(
+            "engine onnxruntime looks for graphs beside the checkpoint, and this model comes from none; "
+            "name their directory: onnxruntime:DIR"
+        )
+    return (path if path.is_dir() else path.parent) / FOLDER
+
+
+def _graphs_of(model: OmniStream, folder: Path, dtype: str) -> list[GraphSet]:
+    """The graphs in `folder` that are of this model and dtype (`auto`: float32), one for each size."""
+    sets = find_graphs(folder)
+    height = width = model.config.image_size
+    if not sets:
+        raise EngineError(f"{folder} holds no graphs; export them: {export_command(height, width, 'window:16')}")
+    wanted = "float32" if dtype == "auto" else dtype
+    of_dtype = [graphs for graphs in sets if graphs.dtype == wanted]
+    if not of_dtype:
+        found = ", ".join(sorted({graphs.dtype for graphs in sets}))
+        raise EngineError(f"{folder} holds graphs in {found}, none in {wanted}; choose that dtype or export again")
+    digest = model_hash(model)
+    of_model = [graphs for graphs in of_dtype if graphs.model_hash == digest]
+    if not of_model:
+        of_dtype[0].check_model(digest)
+    return of_model
+
+
+@dataclass(frozen=True)
+class EngineStatus:
+    """One line for `omnistream-info`: whether an engine can run here, and why (not)."""
+
+    name: str
+    available: bool
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{'yes' if self.available else 'no'}: {self.reason}"
+
+
+def engine_report() -> list[EngineStatus]:
+    """Every engine, and what `auto` comes to on this machine. Never raises."""
+    device = choose_device("auto")
+    dtype = str(choose_dtype("auto", device)).removeprefix("torch.")
+    units = [flag for flag in BFLOAT16_UNITS if flag in cpu_flags()]
+    if device.type == "cuda":
+        auto = f"torch on {device} in {dtype}: {torch.cuda.get_device_name(device)}"
+    elif units:
+        auto = f"torch on cpu in {dtype}: the CPU has {' and '.join(units)}"
+    else:
+        auto = (
+            f"torch on cpu in {dtype}, as the CPU has no bfloat16 units; "
+            "onnxruntime where graphs are exported beside the checkpoint"
+        )
+    try:
+        ort = import_onnxruntime()
+        onnxruntime = EngineStatus("onnxruntime", True, f"{ort.__version__}; needs exported graphs")
+    except EngineError:
+        onnxruntime = EngineStatus("onnxruntime", False, f"not installed ({INSTALL})")
+    return [
+        EngineStatus("torch", True, torch.__version__),
+        onnxruntime,
+        EngineStatus("tensorrt", False, f"not in omnistream {importlib.metadata.version('omnistream')}"),
+        EngineStatus("auto", True, auto),
+    ]

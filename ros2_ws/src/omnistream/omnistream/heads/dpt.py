@@ -140,7 +140,7 @@ def position_map(like: Tensor) -> Tensor:
     v = (2 * torch.arange(height, **options) + 1 - height) / diagonal  # type: ignore[call-overload]
     u = (2 * torch.arange(width, **options) + 1 - width) / diagonal  # type: ignore[call-overload]
     frequencies = 100.0 ** (torch.arange(count, **options) / max(count, 1))  # type: ignore[call-overload]
-    at_u = (u[:, None] * frequencies).T[:, None].expand(-1, height, -1)
-    at_v = (v[:, None] * frequencies).T[:, :, None].expand(-1, -1, width)
-    waves = torch.cat([at_u.sin(), at_u.cos(), at_v.sin(), at_v.cos()])
-    return F.pad(waves, (0, 0, 0, 0, 0, channels - 4 * count))[None].to(like.dtype)
+    at_u, at_v = ((side[:, None] * frequencies).T for side in (u, v))
+    across = torch.cat([at_u.sin(), at_u.cos()])[:, None].expand(-1, height, -1)
+    down = torch.cat([at_v.sin(), at_v.cos()])[:, :, None].expand(-1, -1, width)
+    return F.pad(torch.cat([across, down]), (0, 0, 0, 0, 0, channels - 4 * count))[None].to(like.dtype)

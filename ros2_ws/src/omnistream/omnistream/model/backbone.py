@@ -143,10 +143,7 @@ class Backbone(nn.Module):
         """Feed one frame [B, 3, H, W] to a stream state; outputs have T = 1. The state advances only if all is well."""
         self.check_images(frame, 4, "frame")
         spec = state.spec
-        if (frame.shape[0], *frame.shape[2:]) != (spec.batch, spec.height, spec.width):
-            raise ConfigError(
-                f"frame is {tuple(frame.shape)}; this stream takes ({spec.batch}, 3, {spec.height}, {spec.width})"
-            )
+        spec.check_frame(frame)
         spec.policy.check(state.frames_seen + 1)
         at = as_times(times, 1, spec.batch) if times is not None else state.next_times(1)
         out = self.step_with(
@@ -194,7 +191,7 @@ class Backbone(nn.Module):
         variant = (~first).long().repeat(batch).to(patches.device)
         prefix = [self.cls_token.expand(len(patches), -1, -1)]
         if camera:
-            token = self.camera_token[0, variant]
+            token = self.camera_token[0].index_select(0, variant)
             if aspect_ratio is not None:
                 ratio = torch.as_tensor(aspect_ratio, dtype=torch.float32, device=patches.device).reshape(-1)
                 if len(ratio) not in (1, batch) or not bool((ratio > 0).all()):
@@ -206,7 +203,7 @@ class Backbone(nn.Module):
             prefix.append(token)
         elif aspect_ratio is not None:
             raise ConfigError("aspect_ratio is given without camera_token=True; it is added to the camera token only")
-        prefix.append(self.register_token[0, variant])
+        prefix.append(self.register_token[0].index_select(0, variant))
         return torch.cat([*prefix, patches], dim=1)
 
     def _run(

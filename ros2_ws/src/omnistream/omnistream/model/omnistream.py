@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from pathlib import Path
 
 from torch import Tensor, nn
 
@@ -16,6 +17,9 @@ from omnistream.stream.policy import CachePolicy
 
 class OmniStream(nn.Module):
     """`backbone`, and `heads` or None for a backbone-only checkpoint."""
+
+    checkpoint: Path | None = None
+    """What it was loaded from, if anything: exported graphs are looked for beside it."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from omnistream.engines.base import Engine, StepOutputs
-from omnistream.engines.select import make_engine
+from omnistream.engines.select import Size, depends_on_size, make_engine
 from omnistream.errors import ConfigError, InputError
 from omnistream.geometry import rigid
 from omnistream.geometry.pinhole import intrinsics_from_fov
@@ -56,6 +56,7 @@ class StreamSession:
         num_threads: int | None = None,
     ) -> None:
         """
+        engine: auto, torch, onnxruntime or onnxruntime:DIR (see `omnistream.engines.select`), or an engine to share.
         policy: what stays in memory: full:N, window:W, sink_window:S,W.
         image_size: pixel budget (a side) or an exact (height, width); default: the checkpoint's.
         time_base: `index` counts frames; `stamps` advances time by stamp differences times `nominal_rate` (Hz), so that
@@ -75,7 +76,13 @@ class StreamSession:
         self.backbone_hash = model_hash(model.backbone)  # what features belong to, whatever heads there are
         self.policy = parse_policy(policy)
         self.policy.slots  # noqa: B018  an unbounded policy is refused here, by name
-        self.engine = make_engine(model, engine, device, dtype) if isinstance(engine, str) else engine
+        self._engine_for: Callable[[Size], Engine] | None = None
+        if isinstance(engine, str):
+            self.engine = make_engine(model, engine, device, dtype)
+            if depends_on_size(model, engine, device, dtype):  # settled by `allocate`, before any state is made
+                self._engine_for = lambda size: make_engine(model, engine, device, dtype, size)
+        else:
+            self.engine = engine
         self._image_size = self.config.image_size if image_size is None else image_size
         network_size(480, 640, self._image_size, self.config.backbone.patch_size)  # refuses a bad size now
         self._time_base = time_base
@@ -136,6 +143,8 @@ class StreamSession:
         """Allocate the cache for a camera of that size now, instead of at its first image."""
         size = self.network_size(height, width)
         if self._state is None or (self._state.spec.height, self._state.spec.width) != size:
+            if self._engine_for is not None:
+                self.engine = self._engine_for((1, *size))
             self._state = self.engine.new_state(self.policy, 1, *size)
         self._source_size = (height, width)
 

@@ -39,6 +39,12 @@ class StateSpec:
                 f"frames are {self.height} x {self.width} pixels; both sides must be multiples of {patch}"
             )
 
+    def check_frame(self, frame: Tensor) -> None:
+        """Raise ConfigError unless `frame` is [B, 3, H, W] of this stream's size."""
+        expected = (self.batch, 3, self.height, self.width)
+        if tuple(frame.shape) != expected:
+            raise ConfigError(f"frame is {tuple(frame.shape)}; this stream takes {expected}")
+
     def shape(self, config: BackboneConfig) -> tuple[int, ...]:
         """[layers, 2 (key, value), B, heads, slots * tokens, head width]."""
         tokens = config.tokens_per_frame(self.height, self.width, self.camera_token)
@@ -56,19 +62,34 @@ class StreamState:
     """The slots, how many frames were seen, and where time stands. Create it through an engine or `Backbone.stream`."""
 
     def __init__(
-        self, config: BackboneConfig, spec: StateSpec, *, start_index: int = 0, device: torch.device | str = "cpu"
+        self,
+        config: BackboneConfig,
+        spec: StateSpec,
+        *,
+        start_index: int = 0,
+        device: torch.device | str = "cpu",
+        slots: int | None = None,
     ):
+        """slots: allocate that many, for an engine that is fixed to more than the policy needs."""
         spec.check(config)
         self.spec = spec
         self.tokens = config.tokens_per_frame(spec.height, spec.width, spec.camera_token)
-        self.kv = torch.zeros(spec.shape(config), dtype=spec.dtype, device=device)
+        shape = list(spec.shape(config))
+        shape[4] = (slots or spec.policy.slots) * self.tokens
+        self._buffer = torch.zeros(shape, dtype=spec.dtype, device=device)
         self.start_index = start_index
         self.frames_seen = 0
         self._attention = CacheAttention()
 
     @property
+    def kv(self) -> Tensor:
+        """The slots: [layers, 2 (key, value), B, heads, slots * tokens, head width]; frames seen come first."""
+        return self._buffer
+
+    @property
     def nbytes(self) -> int:
-        return self.kv.numel() * self.kv.element_size()
+        """Bytes of the cache, whatever it holds."""
+        return self._buffer.nbytes
 
     @property
     def filled(self) -> int:

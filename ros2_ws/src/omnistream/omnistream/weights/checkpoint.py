@@ -63,6 +63,7 @@ class Checkpoint:
         with torch.device("meta"):  # no memory, no initialisation: every parameter is replaced
             model = OmniStream(self.config)
         model.load_state_dict(self.state_dict(), assign=True)
+        model.checkpoint = self.path
         return model.eval()
 
     def backbone(self, **overrides: Any) -> Backbone:

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What goes into exported graphs and comes out, by name: common to every engine that runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import torch
+from torch import Tensor
+
+from omnistream.engines.base import StepOutputs
+from omnistream.errors import ConfigError
+from omnistream.heads.heads import HEADS, HeadOutputs
+from omnistream.model.backbone import as_times
+from omnistream.model.config import ModelConfig
+from omnistream.model.rope import rope_tables
+from omnistream.stream.state import StreamState
+
+
+def check_step(config: ModelConfig, state: StreamState, frames: Tensor, want: Collection[str]) -> None:
+    """Raise ConfigError or StreamFull for what cannot be run, before anything is."""
+    state.spec.check_frame(frames)
+    state.spec.policy.check(state.frames_seen + 1)
+    unknown = set(want) - set(HEADS)
+    if unknown:
+        raise ConfigError(f"unknown head(s) {sorted(unknown)}; expected any of {', '.join(HEADS)}")
+    if want and config.heads is None:
+        raise ConfigError(f"this checkpoint has no heads; it cannot give {', '.join(sorted(want))}")
+
+
+def step_inputs(
+    config: ModelConfig, state: StreamState, frames: Tensor, times: Tensor | None, slot: int
+) -> dict[str, Tensor]:
+    """Inputs of the coming step but for caches and mask, on the CPU; `slot`: where the frame's keys go."""
+    spec, backbone = state.spec, config.backbone
+    at = as_times(times, 1, spec.batch) if times is not None else state.next_times(1)
+    grid = (spec.height // backbone.patch_size, spec.width // backbone.patch_size)
+    rope = rope_tables(backbone, grid, backbone.prefix_tokens(spec.camera_token), at)
+    return {
+        "pixels": frames,
+        "first_frame": torch.tensor([state.frames_seen == 0]),
+        "rope_cos": rope.cos.expand(spec.batch, -1, -1, -1),
+        "rope_sin": rope.sin.expand(spec.batch, -1, -1, -1),
+        "write_index": torch.full((spec.batch,), slot * state.tokens),
+    }
+
+
+def cache_inputs(kv: Tensor) -> dict[str, Tensor]:
+    """Views of a state's slots: the caches of every layer. Aliased outputs go to the same memory."""
+    caches = {}
+    for layer, (keys, values) in enumerate(kv):
+        caches[f"key_cache_{layer}"], caches[f"value_cache_{layer}"] = keys, values
+    return caches
+
+
+def key_mask(state: StreamState) -> Tensor:
+    """[B, 1, N, all slots' tokens] bool: true for slots in use, the coming frame's included."""
+    batch, tokens = state.spec.batch, state.tokens
+    mask = torch.zeros(batch, 1, tokens, state.kv.shape[4], dtype=torch.bool)
+    mask[..., : state.spec.policy.filled(state.frames_seen + 1) * tokens] = True
+    return mask
+
+
+def step_outputs(
+    backbone: Mapping[str, Tensor], heads: Mapping[str, Tensor], backbone_ms: float, heads_ms: float
+) -> StepOutputs:
+    """Outputs of the graphs, by name, as every engine returns them."""
+    camera = backbone.get("camera_token")
+    return StepOutputs(
+        patches=backbone["patches"].float(),
+        cls=backbone["cls"].float(),
+        camera=None if camera is None else camera.float(),
+        heads=HeadOutputs(**heads),
+        backbone_ms=backbone_ms,
+        heads_ms=heads_ms,
+    )
