@@ -47,7 +47,7 @@ def test_a_data_set_from_command_to_report(data, weights, tmp_path, capsys):
     assert report["model"]["scale"] == "relative" and "float32" in report["model"]["engine"]
     assert report["environment"]["machine"]["cores usable"] and report["environment"]["software"]["omnistream"]
     assert report["options"]["policy"] == ["window:2", "full"] and report["findings"]["list"] == []
-    assert "per-sequence scale" in " ".join(text.split())
+    assert "per-sequence scale_exact" in " ".join(text.split())
     with Image.open(out / "plots" / "depth_a.png") as picture:
         assert picture.width > 4 * 300
     if importlib.util.find_spec("matplotlib"):

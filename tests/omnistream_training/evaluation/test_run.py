@@ -201,7 +201,7 @@ def test_mean_depth_maps(data):
     assert outcome.scores[others.name]["a"][8]["depth"]["abs_rel"] < 0.2
     assert outcome.scores[others.name]["a"][8]["pose"] is None
     save_map(data.parent / "map.npz", total_map(outcome.surveys), "test")
-    given = training_map(outcome.surveys, data.parent / "map.npz")
+    given = training_map(outcome.surveys, load_map(data.parent / "map.npz"))
     given.start("b", 8)
     np.testing.assert_array_equal(given.step(frame).depth, load_map(data.parent / "map.npz"))
     (data.parent / "map.npz").write_bytes(b"?")

@@ -26,9 +26,6 @@ from omnistream_training.evaluation.protocols import Protocol
 from omnistream_training.evaluation.sequences import Opened, SequenceRef, Shot, ShotSource, numbering_gaps
 from omnistream_training.evaluation.sintel import read_cam, read_dpt
 
-BONN_DEPTH_SCALE = 1 / 5000
-KITTI_DEPTH_SCALE = 1 / 256
-
 
 def benchmark_sequences(root: Path, protocol: Protocol) -> list[SequenceRef]:
     """The protocol's sequences below `root`, in its order. That one is missing shows when it is opened."""
@@ -64,7 +61,7 @@ def _bonn(root: Path, name: str, protocol: Protocol) -> Opened:
     # Paired by rank, as published, although each file name is a time stamp.
     chosen = protocol.select(min(len(images), len(depths)))
     shots = [Shot(images[index], depths[index], _stamp(images[index])) for index in chosen]
-    return Opened(ShotSource(name, shots, read_depth=lambda path: read_depth(path, BONN_DEPTH_SCALE)))
+    return Opened(ShotSource(name, shots, read_depth=lambda path: read_depth(path, 1 / 5000)))
 
 
 def _kitti(root: Path, name: str, protocol: Protocol) -> Opened:
@@ -75,7 +72,7 @@ def _kitti(root: Path, name: str, protocol: Protocol) -> Opened:
         raise InputError(f"{places[0]} does not exist, nor {places[1]}; expected the raw pictures of that drive")
     chosen = [annotated[index] for index in protocol.select(len(annotated))]
     shots = [Shot(raw / "image_02" / "data" / depth.name, depth) for depth in chosen]
-    return Opened(ShotSource(name, shots, rate=10.0, read_depth=lambda path: read_depth(path, KITTI_DEPTH_SCALE)))
+    return Opened(ShotSource(name, shots, rate=10.0, read_depth=lambda path: read_depth(path, 1 / 256)))
 
 
 def _tum(root: Path, name: str, protocol: Protocol) -> Opened:

@@ -37,9 +37,8 @@ class MapPredictor:
         return FramePrediction(self._depth)
 
 
-def training_map(surveys: Sequence[Survey], path: Path) -> MapPredictor:
-    """The map that `save_map` made of a training set."""
-    depth = load_map(path)
+def training_map(surveys: Sequence[Survey], depth: NDArray[np.float32]) -> MapPredictor:
+    """The map of a training set (`load_map`), for all sequences the same."""
     return MapPredictor("mean depth map (training set)", {found.name: depth for found in surveys})
 
 

@@ -12,7 +12,7 @@ from omnistream.engines.select import make_engine
 from omnistream.errors import ConfigError
 from omnistream.model.omnistream import OmniStream
 from omnistream.weights import default_model, load_model, model_hash
-from omnistream_training.evaluation.depth_map import other_sequences_map, training_map
+from omnistream_training.evaluation.depth_map import load_map, other_sequences_map, training_map
 from omnistream_training.evaluation.options import Geometry
 from omnistream_training.evaluation.plots import save_depth_picture, save_lengths, save_paths
 from omnistream_training.evaluation.predict import Predictor, StreamPredictor, Track
@@ -39,16 +39,15 @@ def evaluate(options: Geometry) -> dict[str, Any]:
         limit=options.limit,
         resume=not options.fresh,
     )
+    predictors, engine_words = _predictors(options, rules, model)  # before the data: a wrong option shows at once
+    given_map = None if options.depth_map is None else load_map(options.depth_map)
     outcome = survey_all(plan)
-    predictors, engine_words = _predictors(options, rules, model)
-    with_map: list[tuple[Predictor, dict[str, Any]]] = []
-    if rules.depth is not None and (options.depth_map is not None or len(outcome.surveys) > 1):
-        mean = (
-            other_sequences_map(outcome.surveys)
-            if options.depth_map is None
-            else training_map(outcome.surveys, options.depth_map)
-        )
-        with_map = [(mean, {"map": mean.digest})]
+    if rules.depth is not None and given_map is not None:
+        mean = training_map(outcome.surveys, given_map)
+        predictors.append((mean, {"map": mean.digest}))
+    elif rules.depth is not None and len(outcome.surveys) > 1:
+        mean = other_sequences_map(outcome.surveys)
+        predictors.append((mean, {"map": mean.digest}))
     drawn = [found.name for found in outcome.surveys[: options.pictures]]
 
     def draw(predictor: str, sequence: str, track: Track) -> None:
@@ -56,7 +55,7 @@ def evaluate(options: Geometry) -> dict[str, Any]:
             name = sequence.replace("/", "_")
             save_depth_picture(options.out / "plots" / f"depth_{name}.png", track, rules)
 
-    predict_all(plan, outcome, predictors + with_map, draw)
+    predict_all(plan, outcome, predictors, draw)
     about = {
         "made_by": "omnistream-eval geometry",
         "options": asdict(options),
@@ -87,7 +86,7 @@ def chosen_protocol(options: Geometry, model: OmniStream) -> Protocol:
     if found.depth is not None and found.depth.alignment == "metric" and model.config.scale != "metric":
         raise ConfigError(
             f"protocol {found.name} compares metric depth, but the checkpoint's scale is {model.config.scale}; "
-            "give --align scale"
+            "give --align scale_exact"
         )
     if options.input == "checkpoint":
         found = dataclasses.replace(found, input=InputRule())

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from omnistream.engines.base import Engine
 from omnistream.io.frames import Frame
 from omnistream.model.omnistream import OmniStream
+from omnistream.stream.policy import parse_policy
 from omnistream.stream.session import StreamSession
 from omnistream_training.evaluation.depth_metrics import valid_pixels
 from omnistream_training.evaluation.findings import Findings
@@ -80,6 +81,7 @@ class StreamPredictor:
     ) -> None:
         """policy: as `StreamSession` takes it, and `full` for a cache as long as each sequence."""
         self.name = "frame by frame" if frame_by_frame else policy
+        parse_policy(policy)  # a wrong one is refused now
         self._model, self._engine, self._policy = model, engine, policy
         self._rule, self._want, self._forget = rule, want, frame_by_frame
         self._frames = 1

@@ -51,6 +51,8 @@ class DepthRule:
     """m; reference pixels at or beyond it are left out."""
     clip: float | None = None
     """m; aligned predictions are cut down to it."""
+    steps_per_metre: float | None = None
+    """Of integer depth files; `align_depth` says why it matters."""
 
     @property
     def line(self) -> str:
@@ -177,7 +179,7 @@ BONN_DEPTH = Protocol(
     start=30,
     count=110,
     input=DEPTH_INPUT,
-    depth=DepthRule(alignment="scale", max_depth=70.0),
+    depth=DepthRule(alignment="scale", max_depth=70.0, steps_per_metre=5000.0),
 )
 KITTI_DEPTH = Protocol(
     name="kitti-depth",
@@ -186,7 +188,7 @@ KITTI_DEPTH = Protocol(
     sequences=KITTI_VAL_DRIVES,
     count=110,
     input=DEPTH_INPUT,
-    depth=DepthRule(alignment="scale"),
+    depth=DepthRule(alignment="scale", steps_per_metre=256.0),
 )
 SINTEL_POSE = Protocol(
     name="sintel-pose",
@@ -220,7 +222,7 @@ RECORDINGS = Protocol(
     name="recordings",
     source="ours: any folders that omnistream reads; alignment by the checkpoint's scale unless given",
     layout="folders",
-    depth=DepthRule(alignment="scale"),
+    depth=DepthRule(alignment="scale_exact"),
     pose=PoseRule(),
 )
 TABLETOP = Protocol(
@@ -234,7 +236,7 @@ WORLDS = Protocol(
     name="worlds",
     source="ours: rendered worlds, everything random, held-out seeds, one scale per sequence",
     layout="folders",
-    depth=DepthRule(alignment="scale"),
+    depth=DepthRule(alignment="scale_exact"),
     pose=PoseRule(min_path=1.0),
 )
 

@@ -47,7 +47,10 @@ def score_depth(track: Track, rule: DepthRule, frames: int, findings: Findings) 
     if broken:
         findings.add("prediction", f"{broken} of {predicted.size} predicted depths are not finite")
         return None
-    alignment = align_depth(rule.alignment, predicted, reference)
+    if predicted.max() <= 0:
+        findings.add("prediction", f"none of {predicted.size} predicted depths is positive")
+        return None
+    alignment = align_depth(rule.alignment, predicted, reference, steps_per_metre=rule.steps_per_metre)
     sums = DepthSums()
     for p, g in zip(track.predicted[:frames], track.reference[:frames], strict=True):
         aligned = alignment(p.astype(np.float64))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,11 +19,12 @@ COLUMNS = (
 )
 """Heading, part, metric, format, whether its interval is shown."""
 SHOWN_FINDINGS = 8
+WIDTH = 118
 
 
 def table(report: Mapping[str, Any]) -> str:
     """Rows of numbers, then the differences whose interval excludes zero or not, then what was found wrong."""
-    lines = [f"protocol  {report['protocol']['line']}", f"source    {report['protocol']['source']}"]
+    lines = [*_wrapped("protocol", report["protocol"]["line"]), *_wrapped("source", report["protocol"]["source"])]
     for frames in dict.fromkeys(row["frames"] for row in report["rows"]):
         rows = [row for row in report["rows"] if row["frames"] == frames]
         lines += ["", f"frames per sequence: {frames}", *_block(rows)]
@@ -37,6 +39,10 @@ def findings_text(findings: Mapping[str, Any]) -> list[str]:
     more = len(findings["list"]) - SHOWN_FINDINGS
     lines += [f"  and {more} more in the report"] if more > 0 else []
     return lines or ["nothing was damaged or left out"]
+
+
+def _wrapped(name: str, text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=name.ljust(10), subsequent_indent=" " * 10)
 
 
 def _block(rows: list[dict[str, Any]]) -> list[str]:
