@@ -171,3 +171,38 @@ def test_duration_ends_a_long_recording(recording: Path, weights: Path, demo: De
     assert code == 0 and "--duration" in output, output
     report = json.loads((demo.out / "report.json").read_text())
     assert 3 <= report["camera"]["published"] <= 8 and report["perception"]["lost"] == 0
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize(
+    ("path", "has_depth"),
+    [
+        ("redkitchen_a/frame-*.color.jpg", True),
+        ("g1_lerobot_a/videos/chunk-000/observation.images.cam_high/episode_000029.mp4", False),
+        ("photos_a", False),  # two pictures of different sizes: a reset between them
+        pytest.param("office_loop", False, marks=pytest.mark.slow),
+        pytest.param("tum_fr2_pair", True, marks=pytest.mark.slow),
+        pytest.param("stereo_motorcycle", False, marks=pytest.mark.slow),
+    ],
+)
+def test_real_recordings_stream_through_the_nodes(
+    path: str, has_depth: bool, real_data: Path, weights: Path, demo: Demo
+) -> None:
+    demo.start(real_data / path, "--weights", weights, "--duration", 2)
+    code, output = demo.finish()
+    assert code == 0, output
+    report = json.loads((demo.out / "report.json").read_text())
+    node = report["perception"]
+    assert report["camera"]["skipped"] == 0 and node["lost"] == 0
+    assert set(node["drops"]) <= {"superseded"}, "every picture is usable; some come while the model is busy"
+    assert node["results"]["depth"] == node["processed"] >= 2
+    assert node["segments"] == (2 if path == "photos_a" else 1)
+    assert (demo.out / "contact_sheet.png").is_file()
+    assert ("depth" in report["scores"]) == has_depth
+
+
+@pytest.mark.realdata
+def test_a_bag_without_images_ends_with_its_topics(real_data: Path, demo: Demo) -> None:
+    demo.start(real_data / "bag_nav2_mcap_SIMULATED" / "nav2_turtlebot.mcap")
+    code, output = demo.finish()
+    assert code == 2 and "/odom" in output and "nav_msgs/msg/Odometry" in output, output
