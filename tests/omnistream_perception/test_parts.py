@@ -14,13 +14,17 @@ from std_msgs.msg import Header
 from omnistream.errors import ConfigError, InputError
 from omnistream.geometry import rigid
 from omnistream.model.config import ModelConfig, preset
+from omnistream.stream.gate import DropReason
 from omnistream.stream.policy import parse_policy
 from omnistream.weights import random_model
 from omnistream_perception import memory
 from omnistream_perception.calibration import Calibration
+from omnistream_perception.monitor import Monitor
 from omnistream_perception.motion import OPTICAL_TO_BODY, MotionTracker, odometry_message
 from omnistream_perception.rectify import Rectifier, distort
+from omnistream_ros.diagnostics import Level
 from omnistream_ros.images import camera_info_message, intrinsics
+from omnistream_ros.latency import RateWindow
 
 HEADER = Header(frame_id="camera")
 K = np.array([[300.0, 0, 159.5], [0, 300.0, 119.5], [0, 0, 1]])
@@ -185,6 +189,64 @@ def test_calibration_of_another_size_or_uncalibrated_is_not_used() -> None:
     assert calibration.of((480, 640)) is None
     assert len(warnings) == 1 and "320x240" in warnings[0] and "640x480" in warnings[0]
     assert calibration.of((240, 320)) is not None
+
+
+# ------------------------------------------------------------------------------------------------ health
+
+LIMITS = {"nominal_rate": 30.0, "stale_after": 10.0, "frozen_after": 10, "latency_budget": 50.0}
+
+
+def monitor_with(latencies: list[float]) -> Monitor:
+    monitor = Monitor(Warnings())
+    for latency in latencies:
+        monitor.processed += 1
+        monitor.latencies["total"].add(latency)
+    return monitor
+
+
+@pytest.mark.parametrize(
+    ("latencies", "level", "word"),
+    [
+        ([20.0] * 100, Level.OK, "20.0 ms"),
+        ([20.0] * 95 + [80.0] * 5, Level.WARN, "1 image in 100 takes over 80 ms; the budget is 50"),
+        ([80.0] * 100, Level.ERROR, "half of the images take over 80 ms; the budget is 50"),
+        ([], Level.OK, "nothing processed yet"),
+    ],
+)
+def test_latency_is_judged_by_the_budget(latencies: list[float], level: Level, word: str) -> None:
+    report = monitor_with(latencies).stream_report(LIMITS, active=True)
+    assert (report.level, report.message) == (level, word)
+
+
+def test_wrong_rate_and_new_unusable_images_warn_and_expected_drops_do_not() -> None:
+    now = [0.0]
+    monitor = monitor_with([])
+    monitor.arrivals = RateWindow(3.0, clock=lambda: now[0])
+    for _ in range(60):
+        now[0] += 1 / 15
+        monitor.arrived()
+    monitor.dropped(DropReason.SUPERSEDED)
+    report = monitor.input_report(LIMITS, "/image", active=True)
+    assert (report.level, report.message) == (
+        Level.WARN,
+        "images arrive at 15.0 Hz; expected 30 (nominal_rate)",
+    )
+    assert report.values["dropped_superseded"] == 1
+    monitor.dropped(DropReason.MALFORMED, "truncated")
+    monitor.dropped(DropReason.MALFORMED, "truncated")
+    assert "2 malformed" in monitor.input_report(LIMITS, "/image", active=True).message
+    assert "malformed" not in monitor.input_report(LIMITS, "/image", active=True).message  # told once
+    assert monitor.input_report(LIMITS, "/image", active=False).level is Level.OK
+
+
+def test_a_flood_of_bad_images_is_one_line_in_the_log() -> None:
+    warnings = Warnings()
+    monitor = Monitor(warnings)
+    for _ in range(1000):
+        monitor.dropped(DropReason.ENCODING, "bayer_xxxx8")
+    monitor.dropped(DropReason.MALFORMED, "empty")
+    assert len(warnings) == 2 and "bayer_xxxx8" in warnings[0]
+    assert monitor.drop_counts() == {"encoding": 1000, "malformed": 1}
 
 
 # ------------------------------------------------------------------------------------------------ memory

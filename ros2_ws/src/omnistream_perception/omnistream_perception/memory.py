@@ -93,6 +93,11 @@ def available_bytes(device: torch.device) -> int | None:
     return min(known) if known else None
 
 
+def used_gpu_bytes(device: str) -> int | None:
+    """What this process has allocated on the GPU `device`; None for a CPU."""
+    return int(torch.cuda.memory_allocated(device)) if device.startswith("cuda") else None
+
+
 def _machine(path: Path = Path("/proc/meminfo")) -> int | None:
     try:
         lines = path.read_text().splitlines()

@@ -31,6 +31,7 @@ from omnistream_ros.worker import Worker
 
 from . import model as models
 from .camera import Arrival, Camera
+from .memory import MIB, used_gpu_bytes
 from .parameters import NODE, CameraSettings, camera_specs
 from .status import engine_name, status_message
 from .transforms import StaticTransforms, TransformPublisher, tf_available
@@ -271,6 +272,8 @@ class PerceptionNode(ManagedNode):
             "policy": str(session.policy),
             "memory": self._loaded.memory,
         }
+        if (used := used_gpu_bytes(session.engine.spec.device)) is not None:
+            values["gpu_memory_mib"] = f"{used / MIB:.0f}"
         return Report.ok(str(self.state), **values)
 
     def _input_report(self, name: str) -> Report:

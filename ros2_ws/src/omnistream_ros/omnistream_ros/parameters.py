@@ -167,7 +167,7 @@ class Parameters(Mapping[str, Any]):
 
     def undeclared(self) -> list[str]:
         """Sentences on parameters that were given at start but are not ours: most likely misspelt."""
-        given = getattr(self._node, "_parameter_overrides", {})  # rclpy has no public way to list them
+        given = self._given()
         known = [*self._specs, *(name for name in given if self._node.has_parameter(name))]
         sentences = []
         for name in given:
@@ -188,25 +188,33 @@ class Parameters(Mapping[str, Any]):
         return len(self._values)
 
     def _declare(self, spec: ParameterSpec) -> Any:
+        given = self._given().get(spec.name)
         is_list = isinstance(spec.default, (list, tuple))
-        # rclpy takes [] for a list of bytes, so for an empty list only the type is declared.
-        default = spec.ros_type if is_list and not spec.default else list(spec.default) if is_list else spec.default
+        # An empty list has no type (in a file it is "not set", rclpy takes it for bytes): declare type, then set [].
+        empty = is_list and (not spec.default if given is None else not given.value)
+        default = list(spec.default) if is_list else spec.default
+        if empty or default == []:
+            default = spec.ros_type
         try:
-            declared = self._node.declare_parameter(spec.name, default, spec.descriptor())
+            declared = self._node.declare_parameter(spec.name, default, spec.descriptor(), ignore_override=empty)
         except InvalidParameterTypeException:
-            given = self._node._parameter_overrides[spec.name].value
-            hint = f"; write {given}.0" if isinstance(given, int) and spec.ros_type is Parameter.Type.DOUBLE else ""
-            raise ConfigError(f"parameter {spec.name} is {given!r}; expected {_type_name(spec)}{hint}") from None
+            value = None if given is None else given.value
+            hint = f"; write {value}.0" if isinstance(value, int) and spec.ros_type is Parameter.Type.DOUBLE else ""
+            raise ConfigError(f"parameter {spec.name} is {value!r}; expected {_type_name(spec)}{hint}") from None
         except InvalidParameterValueException as error:
             raise ConfigError(f"parameter {error}") from None
-        if declared.value is None:  # no default, or "[]" in a file, which has no type either
-            if not is_list:
-                raise ConfigError(f"parameter {spec.name} has no value; expected {_type_name(spec)}")
+        if empty:
             declared = Parameter(spec.name, spec.ros_type, [])
             self._node.set_parameters([declared])
+        if declared.value is None:
+            raise ConfigError(f"parameter {spec.name} has no value; expected {_type_name(spec)}")
         if reason := spec.problem(declared.value):
             raise ConfigError(f"parameter {reason}")
         return _plain(declared.value)
+
+    def _given(self) -> dict[str, Parameter]:
+        """What the command line, files and the constructor set; rclpy has no public way to list it."""
+        return getattr(self._node, "_parameter_overrides", {})
 
     def _refuse(self, changes: list[Parameter]) -> SetParametersResult:
         for parameter in changes:
