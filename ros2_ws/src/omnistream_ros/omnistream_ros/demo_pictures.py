@@ -17,6 +17,9 @@ from omnistream.io.sheet import ContactSheet
 from omnistream.stream.result import StepResult
 from omnistream_ros.recorder import FrameRecord, Recorder
 
+MIN_ROWS = 3
+"""A recording may have reference depth for some of its images only; the sheet shows those, if they are enough."""
+
 
 def write_pictures(recorder: Recorder, out: Path, title: str) -> tuple[list[Path], list[str]]:
     """Writes contact_sheet.png and recording.rrd to `out`.
@@ -30,8 +33,10 @@ def write_pictures(recorder: Recorder, out: Path, title: str) -> tuple[list[Path
     status = recorder.status
     first = frames[0].stamp_ns
     steps = [_as_step(frame, index, first, status.scale) for index, frame in enumerate(frames)]
-    sheet = ContactSheet(title, f"{recorder.description}; {status.engine}, {status.policy}", scale=status.scale)
-    for frame, result in steps:
+    model = recorder.description.partition(";")[0]
+    sheet = ContactSheet(title, f"{model}; {status.engine}, {status.policy}", scale=status.scale)
+    with_reference = [(frame, result) for frame, result in steps if frame.depth is not None]
+    for frame, result in with_reference if len(with_reference) >= MIN_ROWS else steps:
         sheet.add(frame, result)
     sheet.save(out / "contact_sheet.png")
     try:
