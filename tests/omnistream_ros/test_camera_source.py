@@ -14,6 +14,8 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from PIL import Image as Picture
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
@@ -175,6 +177,37 @@ def test_an_unreadable_file_is_left_out_and_reported(recording: Path, camera: Ca
     last = reports[-1].status[0]
     assert last.name == "camera: source" and "1 images cannot be read" in last.message
     assert {value.key: value.value for value in last.values}["published"] == str(FRAMES - 1)
+
+
+@pytest.mark.parametrize("storage", ["SQLITE3", "MCAP"])
+def test_one_topic_of_a_bag_with_its_stamps(storage: str, tmp_path: Path, camera: Callable[..., Camera]) -> None:
+    bag = write_bag(tmp_path / "bag", storage, ["/left/image_raw", "/right/image_raw"])
+    with pytest.raises(OmniStreamError, match="/right/image_raw"):
+        camera(input=bag).start()  # two topics: the user has to say which
+    cam = camera(input=bag, bag_topic="/right/image_raw", stamp="recorded", rate=50.0)
+    images = cam.graph.collect(Image, TOPIC, connect=False)
+    cam.run()
+    assert [int(decode(image)[0, 0, 0]) for image in images] == [17 * index + 1 for index in range(5)]
+    assert [stamp_to_ns(image.header.stamp) for image in images] == [10**18 + index * 10**8 for index in range(5)]
+    assert images[0].header.frame_id == "/right/image_raw"
+
+
+def write_bag(path: Path, storage: str, topics: list[str]) -> Path:
+    """Five images at 10 Hz on each topic; the first pixel tells number and topic."""
+    store = get_typestore(Stores.ROS2_JAZZY)
+    header, image, time_type = (
+        store.types[name] for name in ("std_msgs/msg/Header", "sensor_msgs/msg/Image", "builtin_interfaces/msg/Time")
+    )
+    with Writer(path, version=9, storage_plugin=StoragePlugin[storage]) as writer:
+        for number, topic in enumerate(topics):
+            connection = writer.add_connection(topic, image.__msgtype__, typestore=store)
+            for index in range(5):
+                stamp = 10**18 + index * 10**8
+                data = np.full(24 * 32 * 3, 17 * index + number, np.uint8)
+                head = header(time_type(*divmod(stamp, 10**9)), topic)
+                message = image(head, 24, 32, "rgb8", 0, 32 * 3, data)
+                writer.write(connection, stamp, bytes(store.serialize_cdr(message, image.__msgtype__)))
+    return path
 
 
 def test_calibration_for_a_recording_without_one(tmp_path: Path, camera: Callable[..., Camera]) -> None:
