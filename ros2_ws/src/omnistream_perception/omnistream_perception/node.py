@@ -63,7 +63,7 @@ class PerceptionNode(ManagedNode):
         )
         self._static_transforms: StaticTransforms | None = None
         self._transform_publisher: TransformPublisher | None = None
-        self._control = threading.RLock()  # between transitions and ~/load_weights, which has a thread of its own
+        self._control = threading.RLock()  # between transitions and services, some of which have a thread of their own
         self._make_status()
         self._make_services()
         backwards = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1))
@@ -131,9 +131,9 @@ class PerceptionNode(ManagedNode):
 
     def _make_services(self) -> None:
         self.create_service(Trigger, "~/reset", self._on_reset)
-        self.create_service(SetWindow, "~/set_window", self._on_set_window)
-        # Loading takes seconds: images, parameters and status go on meanwhile.
+        # These take seconds with a large model: images, parameters and status go on meanwhile.
         group = MutuallyExclusiveCallbackGroup()
+        self.create_service(SetWindow, "~/set_window", self._on_set_window, callback_group=group)
         self.create_service(LoadWeights, "~/load_weights", self._on_load_weights, callback_group=group)
 
     def _on_reset(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
