@@ -24,6 +24,6 @@ def check_graph(path: Path, fixed: Mapping[str, int] | None = None) -> None:
         onnx.checker.check_model(str(path), full_check=True)
         found = lint(onnx.load(path, load_external_data=False), fixed)
     except (ValidationError, InferenceError) as error:
-        raise EngineError(f"{path} is no valid ONNX graph: {error}") from error
+        raise EngineError(f"{path.name} is no valid ONNX graph: {error}") from error
     if found:
-        raise EngineError(f"{path} is not what TensorRT takes: {'; '.join(found)}")
+        raise EngineError(f"{path.name} is not what TensorRT takes: {'; '.join(found)}")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from omnistream.engines.base import EngineSpec, StepOutputs
+from omnistream.engines.graph_io import check_step
 from omnistream.errors import EngineError
 from omnistream.heads.heads import HeadOutputs
 from omnistream.model.omnistream import OmniStream
@@ -42,10 +43,15 @@ class TorchEngine:
     @torch.no_grad()
     def step(self, state: StreamState, frames: Tensor, times: Tensor | None, want: Collection[str]) -> StepOutputs:
         start = self._now()
+        check_step(self.spec.model, state, frames, want)
         frames = frames.to(self.spec.device)
         out = self._model.backbone.step(state, frames, times, keep_hidden=self._taps)
         middle = self._now()
-        heads = self._model.run_heads(out, (frames.shape[-2], frames.shape[-1]), want)
+        try:
+            heads = self._model.run_heads(out, (frames.shape[-2], frames.shape[-1]), want)
+        except Exception:  # out of memory, say
+            state.take_back()
+            raise
         end = self._now()
         return StepOutputs(
             patches=out.patches[:, 0].float(),

@@ -123,6 +123,10 @@ class StreamState:
         """The coming frame has been written in every layer: it is now a frame seen."""
         self.frames_seen += 1
 
+    def take_back(self) -> None:
+        """What followed the last frame failed, so it was not seen. Its slot holds nothing that any frame will see."""
+        self.frames_seen -= 1
+
     def state_dict(self) -> dict[str, Any]:
         """A copy of the state as tensors, numbers and strings: enough to go on elsewhere, with any engine."""
         spec = self.spec
