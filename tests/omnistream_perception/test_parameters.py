@@ -79,6 +79,7 @@ def test_refused_while_active_with_the_reason(graph: Graph, start: Make, name: s
         ("expected_image_size", [640], "expected 2"),
         ("qos.depth", "quick", "'quick'"),
         ("engine", "steam", "expected one of auto"),
+        ("engine", "torch:/somewhere", "onnxruntime:DIR"),
     ],
 )
 def test_refused_before_configure_with_the_reason(

@@ -256,7 +256,7 @@ def test_the_need_is_what_model_and_session_really_take() -> None:
     from omnistream import StreamSession
 
     config = preset("tiny")
-    need = memory.memory_need(config, parse_policy("window:4"), 0, (480, 640), 2, "cpu", "float32")
+    need = memory.memory_need(config, parse_policy("window:4"), 0, (480, 640), 2, torch.float32)
     model = random_model(config, 0)
     session = StreamSession(model, policy="window:4", dtype="float32", device="cpu")
     session.allocate(480, 640)
@@ -267,7 +267,7 @@ def test_the_need_is_what_model_and_session_really_take() -> None:
 
 
 def test_large_models_are_refused_before_anything_is_loaded() -> None:
-    need = memory.memory_need(preset("large"), parse_policy("window:16"), 512, (480, 640), 1, "cpu", "float32")
+    need = memory.memory_need(preset("large"), parse_policy("window:16"), 512, (480, 640), 1, torch.float32)
     assert need.weights > 1.2e9 and need.cache > 2e9
     with pytest.raises(ConfigError, match=r"needed are \d+ MiB .* allows 512 MiB"):
         memory.check_memory(need.total, str(need), 512, "cpu")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from omnistream.engines.select import choose_device, choose_dtype
+from omnistream.engines.select import choose_device
 from omnistream.errors import ConfigError
 from omnistream.model.config import ModelConfig
 from omnistream.model.omnistream import OmniStream
@@ -48,11 +48,13 @@ def memory_need(
     image_size: int,
     camera_size: tuple[int, int],
     cameras: int,
-    device: str,
-    dtype: str,
+    number_format: torch.dtype,
 ) -> MemoryNeed:
-    """Of `cameras` streams of `camera_size` (height, width) images. Parameters are counted, no model is built."""
-    number_format = choose_dtype(dtype, choose_device(device))
+    """Of `cameras` streams of `camera_size` (height, width) images. Parameters are counted, no model is built.
+
+    image_size: pixel budget as the side of a square; 0: the checkpoint's.
+    number_format: of backbone and cache.
+    """
     height, width = network_size(*camera_size, image_size or config.image_size, config.backbone.patch_size)
     spec = StateSpec(
         policy=policy, batch=1, height=height, width=width, camera_token=config.camera_token, dtype=number_format

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from omnistream.engines.base import Engine
+from omnistream.engines.select import choose_device, choose_dtype, depends_on_size
 from omnistream.errors import CheckpointError, ConfigError
 from omnistream.model.config import ModelConfig
 from omnistream.model.omnistream import OmniStream
@@ -17,7 +19,7 @@ from omnistream.stream.session import StreamSession
 from omnistream.weights import default_model, open_checkpoint
 from omnistream_ros.parameters import Parameters
 
-from .memory import MIB, check_memory, memory_need
+from .memory import MIB, MemoryNeed, check_memory, memory_need
 
 DEFAULT = "default"
 WARM_UP_FRAMES = 2
@@ -67,9 +69,12 @@ class LoadedModel:
         """Any of them, for what they have in common."""
         return next(iter(self.sessions.values()))
 
-    def close(self) -> None:
-        """Frees weights and caches."""
-        self.session.engine.close()
+    def close(self, successor: LoadedModel | None = None) -> None:
+        """Frees caches and weights, but those of engines that `successor` goes on with."""
+        kept = [] if successor is None else [session.engine for session in successor.sessions.values()]
+        for engine in {id(session.engine): session.engine for session in self.sessions.values()}.values():
+            if not any(engine is other for other in kept):
+                engine.close()
         self.sessions.clear()
 
 
@@ -83,9 +88,7 @@ def load(weights: str, policy: str, cameras: Sequence[str], settings: ModelSetti
     """
     config, read, description = _open(weights)
     parsed = parse_policy(policy)
-    need = memory_need(
-        config, parsed, settings.image_size, settings.expected_size, len(cameras), settings.device, settings.dtype
-    )
+    need = _need(config, parsed, len(cameras), settings)
     check_memory(need.total, str(need), settings.memory_limit, settings.device)
     model = read()
     sessions = _sessions(model, settings.engine, parsed, cameras, settings)
@@ -95,17 +98,14 @@ def load(weights: str, policy: str, cameras: Sequence[str], settings: ModelSetti
 
 
 def with_policy(loaded: LoadedModel, policy: str, settings: ModelSettings) -> LoadedModel:
-    """New streams of another policy on the same engine.
+    """New streams of another policy, on the same engine where that takes any size.
 
     Raises:
         ConfigError: not enough memory for the new caches beside the old, or a policy that is not understood.
     """
     parsed = parse_policy(policy)
     cameras = list(loaded.sessions)
-    config = loaded.model.config
-    need = memory_need(
-        config, parsed, settings.image_size, settings.expected_size, len(cameras), settings.device, settings.dtype
-    )
+    need = _need(loaded.model.config, parsed, len(cameras), settings)
     # The weights are in memory already; with a limit of the user's they count all the same.
     more = need.total if settings.memory_limit else need.cache * need.cameras
     description = str(need) if settings.memory_limit else f"{more / MIB:.1f} MiB of cache ({need.what})"
@@ -127,14 +127,21 @@ def _open(weights: str) -> tuple[ModelConfig, Callable[[], OmniStream], str]:
     return checkpoint.config, checkpoint.model, f"{checkpoint.path.resolve().name} ({checkpoint.kind})"
 
 
+def _need(config: ModelConfig, policy: CachePolicy, cameras: int, settings: ModelSettings) -> MemoryNeed:
+    number_format = choose_dtype(settings.dtype, choose_device(settings.device), settings.engine)
+    return memory_need(config, policy, settings.image_size, settings.expected_size, cameras, number_format)
+
+
 def _sessions(
-    model: OmniStream, engine: object, policy: CachePolicy, cameras: Sequence[str], settings: ModelSettings
+    model: OmniStream, engine: str | Engine, policy: CachePolicy, cameras: Sequence[str], settings: ModelSettings
 ) -> dict[str, StreamSession]:
+    """One stream for each camera. They share the engine, unless it is chosen by the size of the images."""
     sessions: dict[str, StreamSession] = {}
+    own = depends_on_size(model, settings.engine, settings.device, settings.dtype)
     for camera in cameras:
         session = StreamSession(
             model,
-            engine=engine,  # type: ignore[arg-type]  # a name, or an Engine
+            engine=settings.engine if own else engine,
             policy=policy,
             image_size=settings.image_size or None,
             time_base=settings.time_base,
@@ -143,11 +150,11 @@ def _sessions(
             device=settings.device,
             num_threads=settings.num_threads,
         )
-        engine = session.engine
         try:
             session.allocate(*settings.expected_size)
         except (RuntimeError, MemoryError) as error:  # what torch raises when the system gives nothing more
             raise ConfigError(f"the cache of camera {camera!r} cannot be allocated: {error}") from error
+        engine = session.engine
         sessions[camera] = session
     return sessions
 

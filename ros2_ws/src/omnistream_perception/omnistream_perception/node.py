@@ -148,7 +148,9 @@ class PerceptionNode(ManagedNode):
     def _on_set_window(self, request: SetWindow.Request, response: SetWindow.Response) -> SetWindow.Response:
         def change() -> str:
             assert self._loaded is not None and self._settings is not None  # see _controlled
-            self._adopt(models.with_policy(self._loaded, request.policy, self._settings), ResetReason.WINDOW_CHANGED)
+            old = self._loaded
+            self._adopt(models.with_policy(old, request.policy, self._settings), ResetReason.WINDOW_CHANGED)
+            old.close(successor=self._loaded)
             self.parameters.overwrite("policy", request.policy)
             return f"policy {self._loaded.session.policy}; {self._loaded.memory}"
 

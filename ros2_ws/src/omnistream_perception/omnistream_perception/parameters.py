@@ -29,6 +29,13 @@ def _policy_problem(text: str) -> str | None:
     return None
 
 
+def _engine_problem(text: str) -> str | None:
+    name, _, folder = text.partition(":")
+    if name in ENGINES and (not folder or name == "onnxruntime"):
+        return None
+    return f"is {text!r}; expected one of {', '.join(ENGINES)}, or onnxruntime:DIR"
+
+
 def _camera_names_problem(names: list[str]) -> str | None:
     for name in names:
         if not re.fullmatch(r"[a-zA-Z][a-zA-Z0-9_]*", name):
@@ -56,7 +63,13 @@ MODEL = (
         "(random ones, whose depth and pose mean nothing, while there are none).",
         effect=CONFIGURE,
     ),
-    ParameterSpec("engine", "auto", "What runs the model.", choices=ENGINES, effect=CONFIGURE),
+    ParameterSpec(
+        "engine",
+        "auto",
+        f"What runs the model: {', '.join(ENGINES)}, or onnxruntime:DIR for graphs elsewhere than beside the weights.",
+        check=_engine_problem,
+        effect=CONFIGURE,
+    ),
     ParameterSpec("device", "auto", "auto, cpu, cuda or cuda:N.", effect=CONFIGURE),
     ParameterSpec("dtype", "auto", "Number format of backbone and cache.", choices=("auto", *DTYPES), effect=CONFIGURE),
     ParameterSpec(
