@@ -66,7 +66,6 @@ SMALL = ModelConfig(
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs both measurements; returns 1 with --check when a limit is not kept."""
     options = _parser().parse_args(argv)
-    os.environ.update(patient_threads())  # before torch is loaded, as for the node
     from omnistream.cli.report import environment, write_report
     from omnistream.weights import default_model, load_model, random_model, save_model
 
@@ -282,4 +281,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    if patient := patient_threads():  # as for the node; OpenMP reads it when it is loaded, which has happened by now
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | patient)
     sys.exit(main())
