@@ -12,11 +12,16 @@ import torch
 from omnistream.engines.base import Engine
 from omnistream.engines.graphs import GraphSet, read_graphs
 from omnistream.engines.onnxruntime_engine import OnnxRuntimeEngine
+from omnistream.engines.plans import read_plans
 from omnistream.engines.select import make_engine
+from omnistream.engines.tensorrt_engine import TensorRTEngine
 from omnistream.model.omnistream import OmniStream
 from omnistream.stream.policy import parse_policy
 from omnistream_export.onnx_graphs import export_graphs
 from omnistream_export.static_engine import StaticEngine
+from omnistream_export.tensorrt_build import build_plans
+
+from .fake_tensorrt import FakeTensorRT, HostDevice
 
 HEIGHT, WIDTH = 48, 64
 MOST_SLOTS = 12
@@ -24,11 +29,14 @@ MOST_SLOTS = 12
 
 @pytest.fixture(scope="session")
 def graphs(tiny_model: OmniStream, tmp_path_factory: pytest.TempPathFactory) -> GraphSet:
-    """The tiny model exported in float32, HEIGHT x WIDTH, MOST_SLOTS slots. Do not change its files."""
+    """The tiny model in float32, HEIGHT x WIDTH, MOST_SLOTS slots; the stand-in's plans too. Do not change its files."""
     policy = parse_policy(f"window:{MOST_SLOTS}")
     directory = tmp_path_factory.mktemp("graphs") / "fp32"
     export_graphs(tiny_model, directory, height=HEIGHT, width=WIDTH, policy=policy)
-    return read_graphs(directory)
+    graphs = read_graphs(directory)
+    device = HostDevice()
+    build_plans(graphs, trt=FakeTensorRT(device), device=device)
+    return graphs
 
 
 MAKERS: dict[str, Callable[[OmniStream, GraphSet], Engine]] = {
@@ -36,7 +44,14 @@ MAKERS: dict[str, Callable[[OmniStream, GraphSet], Engine]] = {
     "torch bfloat16": lambda model, graphs: make_engine(model, "torch", "cpu", "bfloat16"),
     "onnxruntime": lambda model, graphs: OnnxRuntimeEngine(model.config, [graphs]),
     "static graph": lambda model, graphs: StaticEngine(model.config, graphs),
+    "tensorrt stand-in": lambda model, graphs: tensorrt_on_stand_in(model, graphs, HostDevice()),
 }
+
+
+def tensorrt_on_stand_in(model: OmniStream, graphs: GraphSet, device: HostDevice, **options: bool) -> TensorRTEngine:
+    """The TensorRT engine, on host memory."""
+    plans = [read_plans(graphs)]
+    return TensorRTEngine(model.config, plans, trt=FakeTensorRT(device), device=device, **options)
 
 
 @pytest.fixture(scope="session")
