@@ -20,7 +20,7 @@ INTERFACES := ros2_ws/src/omnistream_msgs tools/interfaces/tf2_msgs
 PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint types arrows colcon docs docs-check bench-node train-default bench-train clean clean-all
+.PHONY: help setup demo test test-all lint types arrows colcon docs docs-check bench-node train-default bench-train verify-tensorrt verify-tensorrt-api clean clean-all
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -65,6 +65,12 @@ train-default: setup  ## make the default weights from nothing; goes on where it
 
 bench-train: setup  ## frames per second of training, time spent waiting for data, share of the matrix product peak
 	@$(BIN)/python -m omnistream_training.bench $(ARGS)
+
+verify-tensorrt: setup  ## on a machine with TensorRT: export, build, compare, measure; writes build/verify_tensorrt/report.json
+	@$(BIN)/python -m omnistream_export.verify_tensorrt $(ARGS)
+
+verify-tensorrt-api: $(DONE)/dev  ## our TensorRT code against the real API of 10.16 and 11 (downloads NVIDIA's bindings)
+	@$(BIN)/python tools/verify_tensorrt_api.py
 
 clean:  ## remove everything that was built, keep .venv
 	rm -rf build ros2_ws/build ros2_ws/install ros2_ws/log *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

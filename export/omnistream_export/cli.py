@@ -16,6 +16,8 @@ import tyro
 
 from omnistream.errors import ConfigError, EngineError, OmniStreamError
 
+from .tensorrt_command import tensorrt
+
 INSTALL = "pip install 'omnistream[export]'"
 
 
@@ -78,7 +80,7 @@ def onnx(
 
 def main(args: list[str] | None = None) -> int:
     """Entry point; returns the exit status, and raises SystemExit(2) for wrong usage."""
-    commands: dict[str, Any] = {"onnx": onnx}
+    commands: dict[str, Any] = {"onnx": onnx, "tensorrt": tensorrt}
     try:
         tyro.extras.subcommand_cli_from_dict(commands, prog="omnistream-export", description=__doc__, args=args)
     except (OmniStreamError, OSError) as error:

@@ -13,7 +13,7 @@ import os
 import secrets
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from omnistream.cli.interrupt import Interrupt
 from omnistream.engines import tensorrt_api
@@ -26,9 +26,6 @@ from omnistream.errors import ConfigError, EngineError
 from omnistream.weights.files import new_directory
 
 from .build_progress import BuildProgress, make_monitor
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
 
 WORKSPACE_BYTES = 4 << 30
 """Scratch memory that a kernel may ask for; an upper limit, not an allocation."""
@@ -126,7 +123,7 @@ class _PlanBuilder:
             raise EngineError(f"TensorRT could not build {path}: {self._log.reasons()}")
         self._save_timings(config)
         del cache, monitor  # TensorRT holds no references to them
-        return memoryview(cast("Buffer", plan))
+        return memoryview(cast(Any, plan))
 
     def _load_timings(self, config: BuilderConfig) -> Any:
         known = b""
@@ -147,7 +144,7 @@ class _PlanBuilder:
         """After every plan, so that an interrupted build goes on where it was."""
         temporary = self._cache_path.with_name(f".{self._cache_path.name}.{os.getpid()}-{secrets.token_hex(4)}")
         try:
-            _write_private(temporary, memoryview(cast("Buffer", config.get_timing_cache().serialize())))
+            _write_private(temporary, memoryview(cast(Any, config.get_timing_cache().serialize())))
             temporary.replace(self._cache_path)
         finally:
             temporary.unlink(missing_ok=True)

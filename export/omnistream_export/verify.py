@@ -51,7 +51,7 @@ class Comparison:
         for name, a, b in _pairs(found, expected):
             error = float((a - b).abs().max() / b.abs().max().clamp(min=1))
             self.largest[name] = max(self.largest.get(name, 0.0), error)
-        l2 = (found.patches - expected.patches).norm() / expected.patches.norm()
+        l2 = (found.patches.cpu() - expected.patches).norm() / expected.patches.norm()
         self.patches_l2 = max(self.patches_l2, float(l2))
 
     def __str__(self) -> str:
@@ -69,10 +69,11 @@ class Comparison:
 def verify(model: OmniStream, graphs: GraphSet, seed: int = 0) -> list[Comparison]:
     """Run both backbones of `graphs`, and the heads, on noise; three frames more than there are slots."""
     engines: list[Engine] = [OnnxRuntimeEngine(model.config, [graphs]), StaticEngine(model.config, graphs)]
-    return [_compare(engine, model, graphs, seed) for engine in engines]
+    return [compare(engine, model, graphs, seed) for engine in engines]
 
 
-def _compare(engine: Engine, model: OmniStream, graphs: GraphSet, seed: int) -> Comparison:
+def compare(engine: Engine, model: OmniStream, graphs: GraphSet, seed: int = 0) -> Comparison:
+    """Run `engine` and the torch engine on the same noise; three frames more than there are slots."""
     reference = TorchEngine(model, torch.device("cpu"), torch.float32)
     policy, want = graphs.policy, HEADS if model.heads is not None else ()
     states = [e.new_state(policy, *graphs.size) for e in (engine, reference)]
@@ -96,4 +97,4 @@ def _pairs(found: StepOutputs, expected: StepOutputs) -> Iterator[tuple[str, Ten
     for f in dataclasses.fields(found.heads):
         name = "raw pose" if f.name == "camera" else f.name
         sides.append((name, getattr(found.heads, f.name), getattr(expected.heads, f.name)))
-    yield from ((name, a, b) for name, a, b in sides if b is not None)
+    yield from ((name, a.cpu(), b) for name, a, b in sides if b is not None)

@@ -29,7 +29,7 @@ MOST_SLOTS = 12
 
 @pytest.fixture(scope="session")
 def graphs(tiny_model: OmniStream, tmp_path_factory: pytest.TempPathFactory) -> GraphSet:
-    """The tiny model in float32, HEIGHT x WIDTH, MOST_SLOTS slots; the stand-in's plans too. Do not change its files."""
+    """The tiny model in float32, HEIGHT x WIDTH, MOST_SLOTS slots; plans of the stand-in. Do not change its files."""
     policy = parse_policy(f"window:{MOST_SLOTS}")
     directory = tmp_path_factory.mktemp("graphs") / "fp32"
     export_graphs(tiny_model, directory, height=HEIGHT, width=WIDTH, policy=policy)

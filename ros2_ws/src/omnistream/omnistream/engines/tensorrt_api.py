@@ -15,8 +15,6 @@ from omnistream.errors import EngineError
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from typing_extensions import Buffer
-
 MINIMUM = (10, 15)
 """First version that writes a KV cache in place (TensorScatter, aliased outputs)."""
 INSTALL = "pip install 'omnistream[tensorrt]' (on a Jetson TensorRT is part of JetPack)"
@@ -88,7 +86,7 @@ class CudaEngine(Protocol):
 class Runtime(Protocol):
     """Reads plans."""
 
-    def deserialize_cuda_engine(self, serialized_engine: Buffer, /) -> CudaEngine | None: ...
+    def deserialize_cuda_engine(self, serialized_engine: bytes, /) -> CudaEngine | None: ...
 
 
 class ParserError(Protocol):
@@ -121,7 +119,7 @@ class BuilderConfig(Protocol):
 
     def set_memory_pool_limit(self, pool: Any, size: int, /) -> None: ...
     def clear_flag(self, flag: Any, /) -> None: ...
-    def create_timing_cache(self, serialized: Buffer, /) -> Any: ...
+    def create_timing_cache(self, serialized: bytes, /) -> Any: ...
     def set_timing_cache(self, cache: Any, ignore_mismatch: bool, /) -> bool: ...
     def get_timing_cache(self) -> TimingCache: ...
 
