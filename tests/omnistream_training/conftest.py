@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 MICRO = ModelConfig(
     backbone=BackboneConfig(dim=32, depth=4, heads=2),
-    heads=HeadConfig(taps=(0, 1, 2, 3), projections=(8, 8, 16, 16), features=8),
+    heads=HeadConfig(taps=(0, 1, 2, 3), projections=(8, 8, 16, 16), features=16),
     camera_token=True,
 )
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A world with known answers: a striped plane before a moving camera, exact depth at every pixel. A live source."""
+"""A world with known answers: a wall with a disc before a moving camera, exact depth at every pixel. A live source."""
 
 from __future__ import annotations
 
@@ -58,11 +58,12 @@ def plane_batch(poses: Tensor, size: tuple[int, int] = (32, 48), distance: float
 
 
 class Planes:
-    """A renderer in the sense of `omnistream_training.data.live`: planes at random distances, sideways motion."""
+    """A renderer in the sense of `omnistream_training.data.live`: planes at 1 to 4 m, sideways motion."""
 
-    def __init__(self, break_at: str = "") -> None:
-        """break_at: a seed whose clip has a path beyond all numbers, for tests of what happens then."""
+    def __init__(self, break_at: str = "", variety: str = "") -> None:
+        """break_at: a seed whose clip has a path beyond all numbers. variety: only so many different clips."""
         self._break_at = int(break_at) if break_at else None
+        self._variety = int(variety) if variety else None
 
     def clips(
         self, seeds: Sequence[int], *, frames: int, size: tuple[int, int], rate: float, device: str
@@ -72,15 +73,17 @@ class Planes:
         return SimpleNamespace(**{k: torch.stack([part[k] for part in parts]).to(device) for k in parts[0]})
 
     def _clip(self, seed: int, frames: int, size: tuple[int, int], rate: float) -> dict[str, Tensor]:
-        draw = torch.Generator().manual_seed(seed)
-        distance, speed, phase = (float(x) for x in torch.rand(3, generator=draw))
+        draw = torch.Generator().manual_seed(seed if self._variety is None else seed % self._variety)
+        distance, speed = (float(x) for x in torch.rand(2, generator=draw))
         at = [[speed * t / rate, 0.0, 0.0] for t in range(frames)]
         poses = torch.stack([pose(torch.eye(3, dtype=torch.float64), p) for p in at])
         K = intrinsics(size)
         depth = plane_depth(poses, K, size, 1 + 3 * distance)
-        u = torch.arange(size[1]) / size[1] * (1 + 3 * distance) + torch.tensor(at)[:, :1]  # nearer: wider stripes
-        stripes = 127.5 + 127.5 * torch.sin(6 * u + 6 * phase)
-        rgb = stripes[:, None, :, None].expand(frames, *size, 3).to(torch.uint8)
+        d = 1 + 3 * distance
+        v, u = torch.meshgrid(*(torch.arange(n) - (n - 1) / 2 for n in size), indexing="ij")
+        x, y = u / float(K[0, 0]) * d + torch.tensor(at)[:, :1, None], v / float(K[1, 1]) * d
+        disc = (x**2 + y**2 < 0.3**2).float() * 200  # a white disc of 30 cm: the nearer, the larger
+        rgb = (disc + 25)[..., None].expand(frames, *size, 3).to(torch.uint8)
         if seed == self._break_at:
             depth = torch.full_like(depth, torch.nan)
             poses[:, 0, 3] = torch.arange(frames) * 3e38 / frames  # finite, and its sum over the picture is not

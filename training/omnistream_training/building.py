@@ -16,10 +16,11 @@ from omnistream.model.config import PRESETS, BackboneConfig, HeadConfig, ModelCo
 from omnistream.model.omnistream import OmniStream
 from omnistream.weights import open_checkpoint
 from omnistream_training.config import ModelChoice
+from omnistream_training.losses.targets import Targets
 
 
 def build_model(choice: ModelChoice, seed: int) -> tuple[OmniStream, dict[str, Any] | None]:
-    """The model in training mode, on the CPU, and its parent for the checkpoint's provenance.
+    """The model in training mode, on the CPU, and its parent for the checkpoint's provenance (None: from nothing).
 
     Draws from `seed` only. With `freeze_backbone` nothing of the backbone asks for gradients, except a camera token
     that the foreign weights did not have.
@@ -29,6 +30,8 @@ def build_model(choice: ModelChoice, seed: int) -> tuple[OmniStream, dict[str, A
         if choice.start is None:
             model, parent = OmniStream(choice.model_config()), None
             initialise(model.backbone, choice.init_std)
+            if model.heads is not None:
+                initialise_heads(model.heads)
         else:
             model, parent = _from_checkpoint(choice)
     if choice.freeze_backbone:
@@ -47,6 +50,43 @@ def initialise(backbone: nn.Module, std: float | None) -> None:
     for name, module in backbone.named_modules():
         if isinstance(module, nn.Linear) and "blocks." in name:
             nn.init.trunc_normal_(module.weight, std=1 / math.sqrt(module.in_features) if std is None else std)
+
+
+def initialise_heads(heads: Heads) -> None:
+    """Weights that pass their input's variance on, and quiet outputs.
+
+    torch's default shrinks the signal at every convolution: through the eight of a chain a picture changes the log
+    depth by 0.005 at first, with variance 1 / fan-in by 0.35, and the latter learns (docs/training_log.md).
+    """
+    for name, module in heads.named_modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+            area = math.prod(module.kernel_size) if isinstance(module, nn.Conv2d) else 1  # stride = kernel there
+            nn.init.trunc_normal_(module.weight, std=1 / math.sqrt(module.in_channels * area))
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear):  # the camera: rectifiers pass half on, outputs start near no motion
+            gain = math.sqrt(2) if "trunk" in name else 0.1
+            nn.init.trunc_normal_(module.weight, std=gain / math.sqrt(module.in_features))
+    with torch.no_grad():
+        for output in (heads.dpt.depth_out[-1], heads.dpt.ray_last):
+            assert isinstance(output, nn.Conv2d)
+            output.weight *= 0.1
+
+
+@torch.no_grad()
+def calibrate_heads(heads: Heads, targets: Targets) -> None:
+    """Let untrained heads say what is typical of `targets`: their median depth, rays straight ahead, their lens.
+
+    An output bias moves by at most the learning rate per step. Until it has crept there, hundreds of steps, the same
+    wish of every pixel, "farther!", pushes all weights before it, and rectifiers behind negative weights die of it.
+    """
+    last = heads.dpt.depth_out[-1]
+    assert isinstance(last, nn.Conv2d) and last.bias is not None and heads.dpt.ray_last.bias is not None
+    if bool(targets.depth_valid.any()):
+        last.bias[0] = targets.depth[targets.depth_valid].log().median()
+    heads.dpt.ray_last.bias[5] = 1.0
+    if bool(targets.calibrated.any()):
+        heads.camera.fov.bias.copy_(torch.logit(targets.fov[targets.calibrated].mean(0) / math.pi))
 
 
 def heads_for(backbone: BackboneConfig) -> HeadConfig:
@@ -70,15 +110,17 @@ def _from_checkpoint(choice: ModelChoice) -> tuple[OmniStream, dict[str, Any]]:
         image_size=choice.image_size,
         scale=choice.scale,
     )
-    parent = checkpoint.provenance() | {"new_camera_token": not stored.camera_token}
+    parent = checkpoint.provenance() | {"new_camera_token": not stored.camera_token, "new_heads": stored.heads is None}
     if stored.heads is not None and stored.camera_token:
         model = OmniStream(config)
         model.load_state_dict(checkpoint.model().state_dict())
         return model, parent
     model = OmniStream(config)
+    assert isinstance(model.heads, Heads)
+    if stored.heads is None:
+        initialise_heads(model.heads)
     drawn = model.backbone.camera_token.detach().clone()
     model.backbone.load_state_dict(checkpoint.backbone().state_dict())
     if not stored.camera_token:
         model.backbone.camera_token.data.copy_(drawn)
-    assert isinstance(model.heads, Heads)
     return model, parent

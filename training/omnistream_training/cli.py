@@ -2,7 +2,7 @@
 """`omnistream-train`: geometry and heads.
 
     omnistream-train geometry RUN --preset default-cpu --optim.lr 5e-4
-    omnistream-train heads RUN --start CHECKPOINT --data.live None --data.folders my_recordings
+    omnistream-train heads RUN --model.start CHECKPOINT --data.live None --data.folders my_recordings
 
 RUN is the run's directory. Given a run that exists, it goes on. Every field of the configuration is an option.
 
@@ -19,7 +19,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+import tyro
+
 from omnistream.errors import CheckpointError, ConfigError, InputError
+from omnistream_training.config import TrainConfig
+from omnistream_training.config_file import load_config
+from omnistream_training.geometry import NotFiniteError
+from omnistream_training.presets import preset
+from omnistream_training.running import CONFIG, Where, run_geometry
 
 FINISHED, STOPPED, USAGE, DATA, CHECKPOINT, NOT_FINITE = 0, 1, 2, 3, 4, 7
 COMMANDS = {"geometry": "default-cpu", "heads": "heads"}
@@ -36,8 +43,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command not in COMMANDS:
         print(f"omnistream-train: unknown command {command!r}; expected {' or '.join(COMMANDS)}", file=sys.stderr)
         return USAGE
-    from omnistream_training.geometry import NotFiniteError
-
     try:
         return _run(command, rest)
     except NotFiniteError as error:
@@ -55,44 +60,39 @@ def _fail(error: Exception, code: int) -> int:
     return code
 
 
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Train in the directory RUN, or go on there. Every field of the configuration is an option."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Directory of the run."""
+    preset: str = "default-cpu"
+    """Configuration to start from, by name (`omnistream_training.presets`)."""
+    config: Path | None = None
+    """YAML file with fields to change in it; options on the command line win."""
+    fit: float | None = None
+    """Scale a new run's stages to so many minutes on this machine."""
+    where: Annotated[Where, tyro.conf.arg(name="")] = field(default_factory=Where)
+    train: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
+
+
 def _run(command: str, arguments: list[str]) -> int:
-    import tyro
-
-    from omnistream_training.config import TrainConfig
-    from omnistream_training.config_file import load_config
-    from omnistream_training.presets import preset
-    from omnistream_training.running import CONFIG, Where, run_geometry
-
-    base = preset(_peek(arguments, "--preset") or COMMANDS[command])
+    name = _peek(arguments, "--preset") or COMMANDS[command]
+    base = preset(name)
     config_file = _peek(arguments, "--config")
     if config_file is not None:
         base = load_config(Path(config_file).expanduser(), base)
-    existing = next(
-        (Path(a) / CONFIG for a in arguments if not a.startswith("-") and (Path(a) / CONFIG).is_file()), None
-    )
-    if existing is not None:
-        base = load_config(existing, base)  # so that only what is said on the command line can differ
-
-    @dataclass(frozen=True, kw_only=True)
-    class Options:
-        run: Annotated[Path, tyro.conf.Positional]
-        """Directory of the run."""
-        preset: str = COMMANDS[command]
-        """Configuration to start from, by name (`omnistream_training.presets`)."""
-        config: Path | None = None
-        """YAML file with fields to change in it; options on the command line win."""
-        fit: float | None = None
-        """Scale a new run's stages to so many minutes on this machine."""
-        where: Annotated[Where, tyro.conf.arg(name="")] = field(default_factory=Where)
-        train: Annotated[TrainConfig, tyro.conf.arg(name="")] = base
-
-    options = tyro.cli(Options, args=arguments, prog=f"omnistream-train {command}", description=__doc__)
+    existing = [Path(a) / CONFIG for a in arguments if not a.startswith("-") and (Path(a) / CONFIG).is_file()]
+    if existing:
+        base = load_config(existing[0], base)  # so that only what is said on the command line can differ
+    defaults = Options(run=tyro.MISSING, preset=name, train=base)
+    options = tyro.cli(Options, default=defaults, args=arguments, prog=f"omnistream-train {command}")
     config = options.train
     if config.model.start == "-":
         raise ConfigError("model.start is missing: name the checkpoint to start from (--model.start PATH)")
     if command == "heads" and not config.model.freeze_backbone:
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, freeze_backbone=True))
-    made_by = f"omnistream-train {command} --preset {options.preset}"
+    made_by = f"omnistream-train {command} --preset {name}"
     finished = run_geometry(config, options.run.expanduser(), options.where, fit_minutes=options.fit, made_by=made_by)
     return FINISHED if finished else STOPPED
 

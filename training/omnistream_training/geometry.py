@@ -47,6 +47,8 @@ class GeometryTrainer:
         self.state_file = run / "state" / "latest.pt"
         if self.state_file.exists():
             load_state(self.state_file, self.learner)
+        else:
+            self.learner.calibrate(self.feed.batch(0))
 
     @property
     def progress(self) -> Progress:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from omnistream.heads.heads import HeadOutputs
-from omnistream_training.building import build_model
+from omnistream_training.building import build_model, calibrate_heads
 from omnistream_training.config import TrainConfig
 from omnistream_training.data.batch import ClipBatch
 from omnistream_training.losses import geometry_loss, make_targets
@@ -44,6 +44,13 @@ class Learner:
                 block.compile()
             if self.model.heads is not None:
                 self.model.heads.dpt.compile()
+
+    def calibrate(self, batch: ClipBatch) -> None:
+        """Before the first step: outputs of heads that come from nothing start at what is typical of `batch`."""
+        new = self.parent is None or self.parent["new_heads"]
+        if new and self.progress.step == 0 and self.model.heads is not None:
+            calibrate_heads(self.model.heads, make_targets(batch, self.config.model.scale))
+            self.average = WeightAverage(self.model.parameters(), self.config.optim.ema)
 
     def gradient(self, batch: ClipBatch) -> dict[str, Tensor]:
         """Gradients of the batch's loss, clipped. Returns `loss`, the norm before clipping, and the loss terms."""

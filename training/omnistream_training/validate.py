@@ -96,7 +96,7 @@ def summary(r: dict[str, Any]) -> str:
     if not r.get("clips"):
         return "no clip has depth"
     text = (
-        f"AbsRel {r['abs_rel']:.3f}, (constant {r['constant_abs_rel']:.3f}, map {r['map_abs_rel']:.3f}), one scale "
+        f"AbsRel {r['abs_rel']:.3f} (constant {r['constant_abs_rel']:.3f}, map {r['map_abs_rel']:.3f}), one scale "
         f"{r['abs_rel_scaled']:.3f} (alone {r['alone_abs_rel_scaled']:.3f}, flat {r['flat_abs_rel_scaled']:.3f}), "
         f"delta {r['delta1']:.3f}, one scale {r['delta1_scaled']:.3f}"
     )

@@ -82,6 +82,8 @@ def open_pack(recording: Path, size: tuple[int, int], cache: Path, on_error: Lit
     Raises InputError, naming file and reason, if the recording cannot be opened, or, with `on_error="raise"`, at its
     first damaged frame.
     """
+    if not recording.exists():
+        raise InputError(f"{recording} does not exist; expected a recording")
     folder = cache / _key(recording, size, on_error)
     if not (folder / "report.json").exists():
         _pack(recording, size, folder, on_error)
