@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 from omnistream.cli.interrupt import Interrupt
 from omnistream.engines import plans as plans_module
 from omnistream.engines.graphs import GROWING, SIDECAR, STATIC, GraphSet, GraphSpec, TensorSpec, read_graphs
-from omnistream.engines.plans import PlanSet, find_plans, read_plans
+from omnistream.engines.plans import PlanSet, has_plans, read_plans
 from omnistream.engines.tensorrt_api import check_version
 from omnistream.engines.tensorrt_engine import TensorRTEngine
 from omnistream.errors import ConfigError, EngineError
@@ -114,11 +114,11 @@ def test_plans_of_all_graphs_but_the_growing_one_private_and_described(plans, gr
     found = read_plans(graphs)
     assert found == plans and list(found.plans) == [STATIC]
     assert found.read(STATIC) == (folder / "static.plan").read_bytes()
-    assert [p.directory for p in find_plans(graphs.directory.parent)] == [folder]
+    assert has_plans(graphs)
 
 
 def test_graphs_without_plans_say_how_to_build_them(graphs):
-    assert find_plans(graphs.directory) == []
+    assert not has_plans(graphs)
     with pytest.raises(EngineError, match=f"no TensorRT plans.*omnistream-export tensorrt {graphs.directory}"):
         read_plans(graphs)
 

@@ -3,22 +3,28 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
+from omnistream.engines import select, tensorrt_api, tensorrt_engine
 from omnistream.engines.graphs import STATIC, GraphSet
 from omnistream.engines.plans import PlanSet, read_plans
+from omnistream.engines.select import make_engine
 from omnistream.engines.tensorrt_engine import TensorRTEngine
 from omnistream.engines.tensorrt_log import make_logger
 from omnistream.engines.tensorrt_plan import BoundPlan, LoadedPlan
 from omnistream.errors import ConfigError, EngineError, StreamFull
 from omnistream.heads.heads import HEADS
 from omnistream.stream.policy import parse_policy
+from omnistream.stream.session import StreamSession
 
 from .conftest import HEIGHT, WIDTH, tensorrt_on_stand_in
 from .fake_tensorrt import FakeTensorRT, HostDevice
 
 SIZE = (HEIGHT, WIDTH)
+OVERFLOWING = torch.full((1, 3, 3, *SIZE), 3e38)
+"""Three frames whose keys are NaN."""
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +91,8 @@ def test_a_smaller_window_hides_the_plans_other_slots(trt_engine, clip):
 
 def test_nothing_of_a_broken_frame_survives_a_reset(trt_engine, clip):
     state = new_state(trt_engine)
-    run(trt_engine, state, torch.full((1, 3, 3, *SIZE), torch.nan))
+    run(trt_engine, state, OVERFLOWING)
+    assert state.kv.isnan().any()
     state.reset()
     assert torch.equal(run(trt_engine, state, clip(5)), run(trt_engine, new_state(trt_engine), clip(5)))
 
@@ -93,7 +100,7 @@ def test_nothing_of_a_broken_frame_survives_a_reset(trt_engine, clip):
 def test_nothing_of_a_broken_frame_survives_a_loaded_snapshot(trt_engine, clip):
     good, broken = new_state(trt_engine), new_state(trt_engine)
     run(trt_engine, good, clip(2))
-    run(trt_engine, broken, torch.full((1, 3, 3, *SIZE), torch.nan))
+    run(trt_engine, broken, OVERFLOWING)
     broken.load_state_dict(good.state_dict())
     assert torch.equal(run(trt_engine, broken, clip(5)), run(trt_engine, good, clip(5)))
 
@@ -151,6 +158,24 @@ def test_refusals(trt_engine, tiny_model, graphs, device, clip):
 def test_without_tensorrt_one_sentence_says_how_to_get_it(tiny_model, plans):
     with pytest.raises(EngineError, match="needs NVIDIA's package tensorrt .*pip install"):
         TensorRTEngine(tiny_model.config, [plans])
+
+
+def test_a_session_names_the_engine_and_the_place(tiny_model, graphs, device, monkeypatch):
+    for module in (tensorrt_api, select):
+        monkeypatch.setattr(module, "load_tensorrt", lambda: FakeTensorRT(device))
+    monkeypatch.setattr(tensorrt_engine, "CudaDevice", lambda name: device)
+    session = StreamSession(
+        tiny_model, engine=f"tensorrt:{graphs.directory}", dtype="float32", policy="window:3", image_size=SIZE
+    )
+    plain = StreamSession(tiny_model, engine="torch", dtype="float32", policy="window:3", image_size=SIZE)
+    for seed in range(5):
+        image = np.random.default_rng(seed).integers(0, 256, (96, 128, 3), np.uint8)
+        found, expected = session.step(image), plain.step(image)
+        assert np.allclose(found.depth, expected.depth, rtol=1e-4)
+        assert np.allclose(found.T_world_camera, expected.T_world_camera, atol=1e-4)
+    assert str(session.engine.spec).startswith("tensorrt cpu float32")
+    with pytest.raises(EngineError, match="graphs in float32, none in float16"):
+        make_engine(tiny_model, f"tensorrt:{graphs.directory}")
 
 
 class TestStandIn:

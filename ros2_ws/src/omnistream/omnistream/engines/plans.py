@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from omnistream.engines.graphs import GraphSet, Role, find_graphs
+from omnistream.engines.graphs import GraphSet, Role
 from omnistream.errors import CheckpointError, EngineError
 from omnistream.weights.files import read_json
 
@@ -125,16 +125,16 @@ def made_from(graphs: GraphSet, role: Role) -> dict[str, str]:
     return {name: graphs.sha256[name] for name in (spec.file, spec.weights)}
 
 
-def find_plans(root: Path) -> list[PlanSet]:
-    """Plans of the graph directories at `root` (see `find_graphs`). None is no error; a bad sidecar is."""
-    return [read_plans(graphs) for graphs in find_graphs(root) if (graphs.directory / FOLDER / SIDECAR).exists()]
+def has_plans(graphs: GraphSet) -> bool:
+    """Whether a sidecar lies there, good or bad."""
+    return (graphs.directory / FOLDER / SIDECAR).exists()
 
 
 def read_plans(graphs: GraphSet) -> PlanSet:
     """Read and check the sidecar in `graphs.directory`. Reads no plan. Raises EngineError with the reason."""
     path = graphs.directory / FOLDER / SIDECAR
     again = f"Build: {build_command(graphs.directory)}"
-    if not path.exists():
+    if not has_plans(graphs):
         raise EngineError(f"{graphs.directory} has no TensorRT plans. {again}")
     try:
         data = read_json(path)

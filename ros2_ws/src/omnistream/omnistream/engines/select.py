@@ -6,7 +6,8 @@
     torch         the model itself.
     onnxruntime   graphs of `omnistream-export onnx`, on the CPU. They are looked for in the folder `graphs` beside the
                   checkpoint; `onnxruntime:DIR` names another place: one export, or a folder of several.
-    tensorrt      plans built on the robot; not in this version.
+    tensorrt      plans of those graphs, built on the robot by `omnistream-export tensorrt`; `tensorrt:DIR` likewise.
+                  Not yet run on a GPU (docs/tensorrt.md), so `auto` does not take it.
 
 A choice is by what the machine has, never by a measurement at start: the same robot runs the same numbers every day.
 """
@@ -14,7 +15,6 @@ A choice is by what the machine has, never by a measurement at start: the same r
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,12 +24,15 @@ from omnistream.engines.base import Engine
 from omnistream.engines.bound_graph import INSTALL, import_onnxruntime
 from omnistream.engines.graphs import FOLDER, GraphSet, export_command, find_graphs
 from omnistream.engines.onnxruntime_engine import OnnxRuntimeEngine
+from omnistream.engines.tensorrt_api import load_tensorrt, version
+from omnistream.engines.tensorrt_engine import open_tensorrt
 from omnistream.engines.torch_engine import DTYPES, TorchEngine
 from omnistream.errors import EngineError
 from omnistream.model.omnistream import OmniStream
 from omnistream.weights.identity import model_hash
 
 ENGINES = ("auto", "torch", "onnxruntime", "tensorrt")
+FROM_GRAPHS = ("onnxruntime", "tensorrt")
 BFLOAT16_UNITS = ("amx_bf16", "avx512_bf16")
 
 Size = tuple[int, int, int]
@@ -54,6 +57,8 @@ def choose_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise EngineError(f"device {name!r} is not understood ({error}); expected auto, cpu, cuda or cuda:N") from None
+    if device.type not in ("cpu", "cuda"):
+        raise EngineError(f"device {name!r} is not supported; expected auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise EngineError(f"device {name!r} was asked for, but torch sees no CUDA GPU; use device cpu or auto")
     return torch.device("cuda:0") if name == "cuda" else device
@@ -83,11 +88,14 @@ def make_engine(
     size: of the frames, where it is known already. `auto` may choose better then (see `depends_on_size`).
     """
     name, _, place = engine.partition(":")
-    if name not in ENGINES or (place and name != "onnxruntime"):
-        raise EngineError(f"engine {engine!r} is unknown; expected one of {', '.join(ENGINES)}, or onnxruntime:DIR")
-    where = choose_device(device)
+    if name not in ENGINES or (place and name not in FROM_GRAPHS):
+        places = ", ".join(f"{each}:DIR" for each in FROM_GRAPHS)
+        raise EngineError(f"engine {engine!r} is unknown; expected one of {', '.join(ENGINES)}, {places}")
     if name == "tensorrt":
-        raise EngineError("engine tensorrt is not in this version of omnistream; expected torch or onnxruntime")
+        load_tensorrt()  # the first thing that is missing on most machines
+        folder = Path(place).expanduser() if place else _folder_of(model, name)
+        return open_tensorrt(model.config, _graphs_of(model, folder, "float16" if dtype == "auto" else dtype), device)
+    where = choose_device(device)
     if name == "onnxruntime":
         if where.type != "cpu" and device != "auto":
             raise EngineError(f"engine onnxruntime runs on the CPU, not on {where}; use engine torch there")
@@ -114,13 +122,13 @@ def depends_on_size(model: OmniStream, engine: str, device: str, dtype: str) -> 
         return False
 
 
-def _folder_of(model: OmniStream) -> Path:
+def _folder_of(model: OmniStream, engine: str = "onnxruntime") -> Path:
     """Where the graphs of `model` are looked for."""
     path = model.checkpoint
     if path is None:
         raise EngineError(
-            "engine onnxruntime looks for graphs beside the checkpoint, and this model comes from none; "
-            "name their directory: onnxruntime:DIR"
+            f"engine {engine} looks for graphs beside the checkpoint, and this model comes from none; "
+            f"name their directory: {engine}:DIR"
         )
     return (path if path.is_dir() else path.parent) / FOLDER
 
@@ -174,9 +182,14 @@ def engine_report() -> list[EngineStatus]:
         onnxruntime = EngineStatus("onnxruntime", True, f"{ort.__version__}; needs exported graphs")
     except EngineError:
         onnxruntime = EngineStatus("onnxruntime", False, f"not installed ({INSTALL})")
+    try:
+        found = version(load_tensorrt())
+        tensorrt = EngineStatus("tensorrt", device.type == "cuda", f"{found}; needs a GPU and plans built on it")
+    except EngineError as error:
+        tensorrt = EngineStatus("tensorrt", False, str(error))
     return [
         EngineStatus("torch", True, torch.__version__),
         onnxruntime,
-        EngineStatus("tensorrt", False, f"not in omnistream {importlib.metadata.version('omnistream')}"),
+        tensorrt,
         EngineStatus("auto", True, auto),
     ]

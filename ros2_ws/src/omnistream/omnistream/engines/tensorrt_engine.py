@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -18,8 +18,8 @@ from omnistream.engines import tensorrt_api
 from omnistream.engines.base import EngineSpec, StepOutputs
 from omnistream.engines.cuda_device import CudaDevice, Device
 from omnistream.engines.graph_io import cache_inputs, check_step, step_inputs, step_outputs
-from omnistream.engines.graphs import STATIC, Role, export_command, head_graphs
-from omnistream.engines.plans import PlanSet, build_command
+from omnistream.engines.graphs import STATIC, GraphSet, Role, export_command, head_graphs
+from omnistream.engines.plans import PlanSet, build_command, has_plans, read_plans
 from omnistream.engines.tensorrt_api import TensorRT
 from omnistream.engines.tensorrt_log import make_logger
 from omnistream.engines.tensorrt_plan import BoundPlan, LoadedPlan
@@ -153,3 +153,14 @@ class TensorRTEngine:
                 f"{build_command('OUT')}"
             )
         return plans
+
+
+def open_tensorrt(model: ModelConfig, exported: Sequence[GraphSet], device: str = "auto") -> TensorRTEngine:
+    """The engine on those of `exported` (at least one) that have plans.
+
+    Raises EngineError without TensorRT, without a GPU, and with the command that builds the plans if there are none.
+    """
+    trt = tensorrt_api.load_tensorrt()
+    gpu = CudaDevice("cuda:0" if device == "auto" else device)
+    sets = [read_plans(graphs) for graphs in exported if has_plans(graphs)] or [read_plans(exported[0])]
+    return TensorRTEngine(model, sets, trt=trt, device=gpu)
