@@ -22,6 +22,7 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from sensor_msgs.msg import Image, PointCloud2
 from std_msgs.msg import Header
 
+from omnistream import StreamSession, load_model
 from omnistream_msgs.msg import StreamStatus
 from omnistream_perception.node import PerceptionNode
 from omnistream_ros import images
@@ -322,39 +323,60 @@ def test_not_enough_memory_is_refused_with_the_numbers(graph: Graph, start: Make
 # ------------------------------------------------------------------------------------------------ failures in a step
 
 
-class FailingEngine:
-    """The node's real engine, with faults on demand."""
+class Faults:
+    """In the middle of the node's real model: when a step gets there, half of the cache is written already."""
 
-    def __init__(self, engine: Any) -> None:
-        self.engine, self.spec, self.fail = engine, engine.spec, 0
+    def __init__(self, node: PerceptionNode) -> None:
+        self.model = node._cameras[""].session.engine._model
+        self.place = self.model.backbone.blocks[2].mlp
+        self.fail = 0
         self.hold, self.waiting = threading.Event(), threading.Event()
         self.hold.set()
+        for module in (self.model.backbone.blocks[2].mlp, self.model.heads):
+            module.register_forward_pre_hook(self._enter)
 
-    def step(self, *args: Any) -> Any:
+    def _enter(self, module: Any, _inputs: Any) -> None:
+        if module is not self.place:
+            return
         if self.fail:
             self.fail -= 1
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
         if not self.hold.is_set():
             self.waiting.set()
             assert self.hold.wait(10)
-        return self.engine.step(*args)
-
-    def new_state(self, *args: Any, **keywords: Any) -> Any:
-        return self.engine.new_state(*args, **keywords)
-
-    def close(self) -> None:
-        self.engine.close()
 
 
 @pytest.fixture
-def failing(start: Make) -> tuple[PerceptionNode, FailingEngine]:
-    node = start(qos__image="reliable:100")
-    session = node._cameras[""].session
-    session.engine = FailingEngine(session.engine)
-    return node, session.engine
+def failing(start: Make) -> tuple[PerceptionNode, Faults]:
+    node = start(qos__image="reliable:100", features_dtype="float32")
+    return node, Faults(node)
 
 
-def test_exception_in_a_step_drops_that_image_only(failing: tuple[Any, FailingEngine], camera: Make) -> None:
+@pytest.mark.parametrize("place", ["block", "heads"])
+def test_exception_in_a_step_drops_that_image_only(
+    graph: Graph, failing: tuple[Any, Faults], camera: Make, weights: dict[str, str], place: str
+) -> None:
+    """What comes after it is what comes from a stream that never saw that image."""
+    _, faults = failing
+    if place == "heads":
+        faults.place = faults.model.heads
+        graph.collect(Image, "/perception/depth")  # heads run only when somebody listens
+    source, twin = camera(), StreamSession(load_model(weights["metric"]))
+
+    def serve() -> None:
+        expected = twin.step(images.decode(source.served())).features
+        features = np.frombuffer(source.features[-1].data, np.float32).reshape(expected.shape)
+        np.testing.assert_allclose(features, expected, atol=1e-5)
+
+    serve()
+    faults.fail = 1
+    source.send()
+    source.drops("step_failed", 1)
+    serve()
+    serve()
+
+
+def test_only_failures_in_a_row_end_the_active_state(failing: tuple[Any, Faults], camera: Make) -> None:
     _, engine = failing
     source = camera()
     source.served()
@@ -370,6 +392,42 @@ def test_exception_in_a_step_drops_that_image_only(failing: tuple[Any, FailingEn
     source.served()
     status = source.status(lambda s: s.frames_processed == 3, "3 processed")
     assert (status.state, status.frames_seen, status.segment) == (StreamStatus.STATE_ACTIVE, 3, 0)
+
+
+def test_exception_in_publishing_is_counted_and_the_frame_stays_in_memory(start: Make, camera: Make) -> None:
+    node = start()
+    source = camera()
+    source.served()
+    outputs, publish = node._cameras[""].outputs, node._cameras[""].outputs.publish
+
+    def fail(*args: Any) -> None:
+        outputs.publish = publish
+        raise MemoryError("std::bad_alloc")
+
+    outputs.publish = fail
+    source.send()
+    source.drops("publish_failed")
+    source.served()
+    status = source.status(lambda s: s.frames_processed == 2, "2 processed")
+    assert (status.state, status.frames_seen, status.segment) == (StreamStatus.STATE_ACTIVE, 3, 0)
+
+
+def test_every_image_is_accounted_for_when_the_node_is_deactivated(
+    graph: Graph, failing: tuple[Any, Faults], camera: Make
+) -> None:
+    _, faults = failing
+    source = camera()
+    source.served()
+    faults.hold.clear()
+    source.send()
+    assert faults.waiting.wait(5)
+    for _ in range(3):
+        source.send()
+    source.graph.wait(lambda: source.statuses[-1].frames_received == 5, "all images to arrive")
+    threading.Timer(0.2, faults.hold.set).start()
+    assert change_state(graph, Transition.TRANSITION_DEACTIVATE)
+    status = source.drops("inactive", 3)
+    assert status.frames_received == status.frames_processed + sum(drop.count for drop in status.drops) == 5
 
 
 def test_three_exceptions_in_a_row_are_an_error_state(graph: Graph, failing: tuple[Any, Any], camera: Make) -> None:
@@ -461,7 +519,7 @@ def test_the_state_survives_a_pause(graph: Graph, start: Make, camera: Make) -> 
     assert source.status(lambda s: s.frames_seen == 2, "2 frames").segment == 0
 
 
-def test_the_newest_image_wins_when_the_model_is_slow(failing: tuple[Any, FailingEngine], camera: Make) -> None:
+def test_the_newest_image_wins_when_the_model_is_slow(failing: tuple[Any, Faults], camera: Make) -> None:
     _, engine = failing
     source = camera()
     source.served()

@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from rcl_interfaces.srv import GetParameters
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 
+from omnistream.weights.checkpoint import Checkpoint
 from omnistream_msgs.msg import StreamStatus
 from omnistream_msgs.srv import LoadWeights, SetWindow
 from omnistream_ros import images
@@ -39,6 +42,32 @@ def test_reset(graph: Graph, start: Make, camera: Make) -> None:
     assert status.last_reset_reason == StreamStatus.RESET_REQUESTED
     source.served(stamp=5.0)  # whatever comes next is frame 0: going back in time is no second reset
     assert source.status(lambda s: s.frames_seen == 1, "frame 0").segment == 1
+
+
+def test_reset_waits_for_the_step_in_hand(graph: Graph, start: Make, camera: Make) -> None:
+    """A stream is not forgotten under the feet of a step: it would go on with half of its frames."""
+    node = start()
+    source = camera()
+    source.served()
+    stepping, go_on = threading.Event(), threading.Event()
+
+    def hold(*_: Any) -> None:
+        stepping.set()
+        assert go_on.wait(10)
+
+    session = node._cameras[""].session
+    hook = session.engine._model.backbone.blocks[2].register_forward_pre_hook(hold)
+    source.send()
+    assert stepping.wait(5)
+    client = graph.node.create_client(Trigger, "/perception/reset")
+    assert client.wait_for_service(5)
+    future = client.call_async(Trigger.Request())
+    time.sleep(0.3)
+    assert not future.done() and session.frames_seen >= 1
+    hook.remove()
+    go_on.set()
+    graph.wait(future.done, "the answer")
+    assert future.result().success and session.frames_seen == 0
 
 
 def test_services_say_when_the_node_is_not_configured(graph: Graph, start: Make) -> None:
@@ -104,6 +133,26 @@ def test_load_weights_refused_keeps_serving(graph: Graph, start: Make, camera: M
     source.served()
     status = source.status(lambda s: s.frames_seen == 2, "2 frames in one segment")
     assert (status.model_hash, status.segment) == (before, 0)
+
+
+@pytest.mark.parametrize("case", ["no such user", "no memory"])
+def test_load_weights_answers_whatever_loading_raises(
+    graph: Graph, start: Make, camera: Make, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    """`~nosuchuser` cannot be expanded, which is a RuntimeError; so is torch's way to say that memory is out."""
+    start()
+    source = camera()
+    source.served()
+    if case == "no memory":
+        monkeypatch.setattr(Checkpoint, "model", lambda self: torch.empty(1 << 60))
+        path = graph.call(GetParameters, "/perception/get_parameters", GetParameters.Request(names=["weights"]))
+        request = LoadWeights.Request(path=path.values[0].string_value)
+    else:
+        request = LoadWeights.Request(path="~nosuchuser/w")
+    response = graph.call(LoadWeights, "/perception/load_weights", request)
+    assert not response.success and response.message
+    source.served()
+    assert source.status(lambda s: s.frames_seen == 2, "2 frames in one segment").segment == 0
 
 
 def test_images_are_served_while_weights_load(

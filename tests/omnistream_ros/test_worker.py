@@ -18,9 +18,14 @@ class Recorder:
     def __init__(self) -> None:
         self.handled: list[tuple[str, list[int]]] = []
         self.evicted: list[tuple[str, int]] = []
+        self.stopped: list[tuple[str, int]] = []
         self.busy, self.go = threading.Event(), threading.Semaphore(0)
         self.worker: Worker[int] = Worker(
-            "test", self.handle, 3, lambda source, item: self.evicted.append((source, item))
+            "test",
+            self.handle,
+            3,
+            evicted=lambda source, item: self.evicted.append((source, item)),
+            stopped=lambda source, item: self.stopped.append((source, item)),
         )
 
     def handle(self, source: str, items: list[int]) -> None:
@@ -120,3 +125,15 @@ def test_stopping_answers_those_who_wait(recorder: Recorder) -> None:
     threading.Timer(0.05, recorder.go.release).start()
     assert recorder.worker.stop(5)
     assert future.result(1) == 3
+
+
+def test_items_that_wait_or_come_when_it_stops_are_told_of(recorder: Recorder) -> None:
+    recorder.worker.put("a", 0)
+    assert recorder.busy.wait(5)
+    recorder.worker.put("a", 1)
+    recorder.worker.put("b", 2)
+    recorder.go.release()
+    assert recorder.worker.stop(5)
+    recorder.worker.put("a", 3)
+    assert recorder.handled == [("a", [0])]
+    assert recorder.stopped == [("a", 1), ("b", 2), ("a", 3)]

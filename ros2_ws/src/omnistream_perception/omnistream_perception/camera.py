@@ -141,16 +141,16 @@ class Camera:
             try:
                 used = self._process(arrival)
             except Exception as error:
-                self._count_failure(error)
+                self._count_failure(error, DropReason.STEP_FAILED)
                 used = True
             if used:
                 for _ in arrivals[index + 1 :]:
                     self.monitor.dropped(DropReason.SUPERSEDED)
                 return
 
-    def superseded(self) -> None:
+    def unused(self, reason: DropReason) -> None:
         """An image had to go before the worker came to it."""
-        self.monitor.dropped(DropReason.SUPERSEDED)
+        self.monitor.dropped(reason)
 
     def reset(self, reason: ResetReason, stamp_ns: int | None = None) -> None:
         """Forgets all frames; the next image is frame 0. Odometry goes on from its last pose."""
@@ -173,7 +173,7 @@ class Camera:
         self._begin_segment(reason, None)
 
     def _process(self, arrival: Arrival) -> bool:
-        """Whether this image was processed; False when it was dropped. Raises what a step or an output raises."""
+        """Whether this image was stepped; False when it was dropped. Raises what a step raises."""
         message = arrival.message
         stamp = images.stamp_to_seconds(message.header.stamp)
         rate = self._node.parameters["max_rate"]
@@ -202,10 +202,14 @@ class Camera:
         prepared = time.perf_counter()
         result = self._step(image, stamp, calibrated=info is not None)
         stepped = time.perf_counter()
-        motion = self._motion(result, message)
-        self.outputs.publish(result, image, message.header, info, motion, self.session.backbone_hash)
-        self._failures = 0
         self._last_stamp = stamp
+        try:
+            motion = self._motion(result, message)
+            self.outputs.publish(result, image, message.header, info, motion, self.session.backbone_hash)
+        except Exception as error:  # unlike a step that fails, this leaves the frame in the stream's memory
+            self._count_failure(error, DropReason.PUBLISH_FAILED)
+            return True
+        self._failures = 0
         self.monitor.processed += 1
         self._record(result, prepared - start, time.perf_counter() - stepped, time.monotonic() - arrival.time)
         return True
@@ -243,11 +247,11 @@ class Camera:
         self.monitor.identical = self.monitor.identical + 1 if same else 1
         self._last_data = message.data
 
-    def _count_failure(self, error: Exception) -> None:
+    def _count_failure(self, error: Exception, reason: DropReason) -> None:
         self._failures += 1
         last = traceback.extract_tb(error.__traceback__)[-1]
         detail = f"{type(error).__name__}: {error} ({last.filename}:{last.lineno})"
-        self.monitor.dropped(DropReason.STEP_FAILED, f"{self.topic}: {detail}")
+        self.monitor.dropped(reason, f"{self.topic}: {detail}")
         if self._failures >= self._node.parameters["max_failures"]:
             self._failed(f"{self._failures} images in a row failed on {self.topic}, the last with {detail}")
 

@@ -24,6 +24,7 @@ UNUSABLE = frozenset(
         DropReason.NOT_FINITE,
         DropReason.EQUAL_STAMP,
         DropReason.STEP_FAILED,
+        DropReason.PUBLISH_FAILED,
     }
 )
 """Drops that nobody asked for: diagnostics warn of them."""

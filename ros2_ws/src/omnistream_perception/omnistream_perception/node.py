@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -20,7 +21,7 @@ from rclpy.duration import Duration
 from std_srvs.srv import Trigger
 
 from omnistream.errors import OmniStreamError
-from omnistream.stream.gate import ResetReason
+from omnistream.stream.gate import DropReason, ResetReason
 from omnistream_msgs.msg import StreamStatus
 from omnistream_msgs.srv import LoadWeights, SetWindow
 from omnistream_ros.diagnostics import Diagnostics, Level, Report
@@ -59,7 +60,10 @@ class PerceptionNode(ManagedNode):
         self._settings: models.ModelSettings | None = None
         self._cameras: dict[str, Camera] = {}
         self._worker: Worker[Arrival] = Worker(
-            "perception", lambda camera, arrivals: self._cameras[camera].process(arrivals), evicted=self._evicted
+            "perception",
+            lambda camera, arrivals: self._cameras[camera].process(arrivals),
+            evicted=lambda camera, _: self._cameras[camera].unused(DropReason.SUPERSEDED),
+            stopped=lambda camera, _: self._cameras[camera].unused(DropReason.INACTIVE),
         )
         self._static_transforms: StaticTransforms | None = None
         self._transform_publisher: TransformPublisher | None = None
@@ -130,9 +134,9 @@ class PerceptionNode(ManagedNode):
     # ---------------------------------------------------------------- services
 
     def _make_services(self) -> None:
-        self.create_service(Trigger, "~/reset", self._on_reset)
-        # These take seconds with a large model: images, parameters and status go on meanwhile.
+        # These may take seconds with a large model: images, parameters and status go on meanwhile.
         group = MutuallyExclusiveCallbackGroup()
+        self.create_service(Trigger, "~/reset", self._on_reset, callback_group=group)
         self.create_service(SetWindow, "~/set_window", self._on_set_window, callback_group=group)
         self.create_service(LoadWeights, "~/load_weights", self._on_load_weights, callback_group=group)
 
@@ -142,7 +146,7 @@ class PerceptionNode(ManagedNode):
                 camera.reset(ResetReason.REQUESTED)
             return f"{len(self._cameras)} stream(s) reset"
 
-        response.success, response.message = self._controlled(reset)
+        response.success, response.message = self._controlled(lambda: self._worker.call(reset, CALL_TIMEOUT))
         return response
 
     def _on_set_window(self, request: SetWindow.Request, response: SetWindow.Response) -> SetWindow.Response:
@@ -173,7 +177,7 @@ class PerceptionNode(ManagedNode):
         return response
 
     def _controlled(self, change: Callable[[], str]) -> tuple[bool, str]:
-        """Runs `change` while no transition does, and turns what it raises into a refusal."""
+        """Runs `change` while no transition does, and turns whatever it raises into a refusal: the stream goes on."""
         with self._control:
             if self._loaded is None:
                 return False, f"the node is {self.state}; configure it first"
@@ -182,6 +186,9 @@ class PerceptionNode(ManagedNode):
             except (OmniStreamError, OSError, TimeoutError) as error:
                 self.get_logger().warning(f"refused: {error}")
                 return False, str(error) or type(error).__name__
+            except Exception as error:  # a bug, or a library's own word for "no memory": never the end of the stream
+                self.get_logger().error(f"refused:\n{traceback.format_exc()}")
+                return False, f"{type(error).__name__}: {error}"
         self._publish_status()
         return True, message
 
@@ -305,9 +312,6 @@ class PerceptionNode(ManagedNode):
             self.get_logger().warning(sentence)
 
     # ---------------------------------------------------------------- events
-
-    def _evicted(self, camera: str, _arrival: Arrival) -> None:
-        self._cameras[camera].superseded()
 
     def _on_clock_jump(self, _jump: TimeJump) -> None:
         """The ROS clock went back: a simulation was restarted, or a bag played again."""

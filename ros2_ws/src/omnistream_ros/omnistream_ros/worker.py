@@ -27,6 +27,7 @@ class Worker(Generic[Item]):
         capacity: items of a source that may wait. More than one, so that a newest item that turns out to be unusable
             does not cost the good one before it.
         evicted: called with (source, item) when a waiting item had to go because there were more than `capacity`.
+        stopped: called with (source, item) for each item that waits when the thread is stopped, or comes after that.
     """
 
     def __init__(
@@ -35,11 +36,13 @@ class Worker(Generic[Item]):
         handle: Callable[[str, list[Item]], None],
         capacity: int = 4,
         evicted: Callable[[str, Item], None] = lambda source, item: None,
+        stopped: Callable[[str, Item], None] = lambda source, item: None,
     ) -> None:
         self._name = name
         self._handle = handle
         self._capacity = capacity
         self._evicted = evicted
+        self._stopped = stopped
         self._waiting: dict[str, deque[Item]] = {}  # in the order in which sources began to wait
         self._commands: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._wake = threading.Condition()
@@ -64,8 +67,11 @@ class Worker(Generic[Item]):
         """Ends the thread after the item in hand, drops what waits. False if still busy after `timeout` seconds."""
         with self._wake:
             self._stop = True
+            left = [(source, item) for source, items in self._waiting.items() for item in items]
             self._waiting.clear()
             self._wake.notify()
+        for source, item in left:
+            self._stopped(source, item)
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)
@@ -75,14 +81,16 @@ class Worker(Generic[Item]):
         """Hands over an item; never blocks."""
         old = None
         with self._wake:
-            if self._stop:
-                return
-            items = self._waiting.setdefault(source, deque())
-            items.append(item)
-            if len(items) > self._capacity:
-                old = items.popleft()
-            self._wake.notify()
-        if old is not None:
+            refused = self._stop
+            if not refused:
+                items = self._waiting.setdefault(source, deque())
+                items.append(item)
+                if len(items) > self._capacity:
+                    old = items.popleft()
+                self._wake.notify()
+        if refused:
+            self._stopped(source, item)
+        elif old is not None:
             self._evicted(source, old)
 
     def call(self, function: Callable[[], Result], timeout: float | None = None) -> Result:

@@ -32,7 +32,7 @@ class ResetReason(StrEnum):
 
 
 class DropReason(StrEnum):
-    """Why a frame was not stepped. Each is counted; the state is kept."""
+    """Why there are no results of a frame. Each is counted; the state is kept."""
 
     ENCODING = "encoding"
     """Unknown or unsupported pixel encoding."""
@@ -46,7 +46,10 @@ class DropReason(StrEnum):
     RATE_LIMIT = "rate_limit"
     STEP_FAILED = "step_failed"
     """An exception in the step; the frame is lost, the state is as before."""
+    PUBLISH_FAILED = "publish_failed"
+    """An exception after the step: the results are lost, the frame stays in the state."""
     INACTIVE = "inactive"
+    """The frame waited, or came, while the node stopped."""
 
 
 @dataclass(frozen=True)
