@@ -20,6 +20,7 @@ setup(
     zip_safe=False,
     entry_points={
         "console_scripts": [
+            "omnistream-bench = omnistream.cli.bench:main",
             "omnistream-info = omnistream.cli.info:main",
             "omnistream-stream = omnistream.cli.stream:main",
             "omnistream-weights = omnistream.cli.weights:main",

@@ -43,13 +43,14 @@ def test_a_wrong_guess_of_the_largest_logit_costs_precision_only():
     assert error(found, q, k, v) <= 3e-2
 
 
-def test_any_cut_into_rows_gives_the_same(monkeypatch):
-    q, k, v = tensors(4, 1)
+@pytest.mark.parametrize(("rows", "held"), [(10, 10), (37, 37), (2 * 37 + 5, 2 * 37), (1000, 3 * 37), (0, 1)])
+def test_any_cut_into_heads_and_queries_gives_the_same(monkeypatch, rows, held):
+    q, k, v = (torch.cat([x, x.flip(2)]) for x in tensors(4, 1))  # a batch of two
     whole = CacheAttention()(q, k, v, slice(0, 37))
-    monkeypatch.setattr(attention, "WORKSPACE_BYTES", 2 * k.shape[2] * 10)
+    monkeypatch.setattr(attention, "WORKSPACE_BYTES", 2 * k.shape[2] * rows)
     cut = CacheAttention()
     assert (cut(q, k, v, slice(0, 37)).double() - whole.double()).norm() <= 4e-3 * whole.double().norm()
-    assert cut._workspace.numel() == 10 * k.shape[2]
+    assert cut._workspace.numel() == held * k.shape[2]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
