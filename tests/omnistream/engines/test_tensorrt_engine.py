@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -73,6 +76,27 @@ def test_without_cuda_graphs_nothing_is_captured(tiny_model, graphs, device, cli
     assert_close(patches, tiny_model.backbone(clip(7), "window:3", camera_token=True).patches)
 
 
+def test_a_plan_that_cannot_be_captured_is_launched_as_it_is(trt_engine, tiny_model, device, clip, monkeypatch):
+    tried: list[object] = []
+    monkeypatch.setattr(device, "capture", tried.append)
+    patches = run(trt_engine, new_state(trt_engine), clip(7))
+    assert len(tried) == 1
+    assert_close(patches, tiny_model.backbone(clip(7), "window:3", camera_token=True).patches)
+
+
+def test_a_stream_that_is_dropped_frees_its_memory_at_once(trt_engine, clip):
+    """Gigabytes on a robot, which the next window needs: they must not wait for the garbage collector."""
+    state = new_state(trt_engine)
+    run(trt_engine, state, clip(4), ("pose",))
+    held = [weakref.ref(state), *(weakref.ref(bound) for bound in state.bound.values())]
+    gc.disable()
+    try:
+        del state
+        assert [ref() for ref in held] == [None] * 3
+    finally:
+        gc.enable()
+
+
 def test_outputs_are_the_callers_to_keep(trt_engine, clip):
     state = new_state(trt_engine)
     first = trt_engine.step(state, clip(1)[:, 0], None, HEADS)
@@ -89,7 +113,7 @@ def test_a_smaller_window_hides_the_plans_other_slots(trt_engine, clip):
     assert states[0].kv.shape[4] == 12 * states[0].tokens
 
 
-def test_nothing_of_a_broken_frame_survives_a_reset(trt_engine, clip):
+def test_nothing_of_a_broken_cache_survives_a_reset(trt_engine, clip):
     state = new_state(trt_engine)
     run(trt_engine, state, OVERFLOWING)
     assert state.kv.isnan().any()
@@ -97,7 +121,7 @@ def test_nothing_of_a_broken_frame_survives_a_reset(trt_engine, clip):
     assert torch.equal(run(trt_engine, state, clip(5)), run(trt_engine, new_state(trt_engine), clip(5)))
 
 
-def test_nothing_of_a_broken_frame_survives_a_loaded_snapshot(trt_engine, clip):
+def test_nothing_of_a_broken_cache_survives_a_loaded_snapshot(trt_engine, clip):
     good, broken = new_state(trt_engine), new_state(trt_engine)
     run(trt_engine, good, clip(2))
     run(trt_engine, broken, OVERFLOWING)

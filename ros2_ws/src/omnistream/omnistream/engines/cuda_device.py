@@ -53,8 +53,8 @@ class Device(Protocol):
         """A float32 copy for the caller, made on our stream; valid after `synchronize`."""
         ...
 
-    def capture(self, launch: Callable[[], None]) -> Callable[[], None]:
-        """What `launch` puts on the stream, recorded once: the result puts it there again."""
+    def capture(self, launch: Callable[[], None]) -> Callable[[], None] | None:
+        """What `launch` puts on the stream, recorded once: the result puts it there again. None if it cannot be."""
         ...
 
     def synchronize(self) -> None:
@@ -105,7 +105,7 @@ class CudaDevice:
         copy.record_stream(self._caller)
         return copy
 
-    def capture(self, launch: Callable[[], None]) -> Callable[[], None]:
+    def capture(self, launch: Callable[[], None]) -> Callable[[], None] | None:
         graph = torch.cuda.CUDAGraph()
         try:
             # Other threads of a node may allocate meanwhile; that is no business of this capture.
@@ -113,7 +113,7 @@ class CudaDevice:
                 launch()
         except (RuntimeError, EngineError) as error:
             log.warning("this plan cannot be captured as a CUDA graph and is launched as it is: %s", error)
-            return launch
+            return None
         return graph.replay
 
     def synchronize(self) -> None:

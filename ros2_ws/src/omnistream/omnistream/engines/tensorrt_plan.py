@@ -71,8 +71,8 @@ class BoundPlan:
         if context is None:
             raise EngineError(f"no execution context of {plan.name}: {plan.log.reasons()}")
         self._plan, self._device, self._context = plan, device, context
-        self._cuda_graph = cuda_graph
-        self._launch: Callable[[], None] = self._first_launch
+        self._cuda_graph, self._executed = cuda_graph, False
+        self._replay: Callable[[], None] | None = None
         spec = plan.spec
         self.tensors: dict[str, Tensor] = {}
         for tensor in (*spec.inputs, *spec.outputs):
@@ -103,25 +103,23 @@ class BoundPlan:
         memory.copy_(value, non_blocking=True)
 
     def launch(self) -> None:
-        """Execute once, on the device's stream, without waiting. EngineError if TensorRT refuses."""
-        self._launch()
+        """Execute once, on the device's stream, without waiting. EngineError if TensorRT refuses.
+
+        TensorRT prepares a context when it first executes it, which a capture must not record: the first frame runs as
+        it is, the second is captured and replayed like all that follow.
+        """
+        if self._replay is None and self._executed and self._cuda_graph:
+            self._replay = self._device.capture(self._execute)
+            self._cuda_graph = self._replay is not None
+        if self._replay is not None:
+            self._replay()
+        else:
+            self._execute()
+        self._executed = True
 
     def _execute(self) -> None:
         if not self._context.execute_async_v3(self._device.stream):
             raise EngineError(f"TensorRT did not execute {self._plan.name}: {self._plan.log.reasons()}")
-
-    def _first_launch(self) -> None:
-        # TensorRT prepares a context when it first executes it, which a capture must not record: the first frame runs
-        # as it is, the second is recorded and replayed.
-        self._execute()
-        if self._cuda_graph:
-            self._launch = self._second_launch
-        else:
-            self._launch = self._execute
-
-    def _second_launch(self) -> None:
-        self._launch = self._device.capture(self._execute)
-        self._launch()
 
 
 def dtype_names(trt: TensorRT) -> dict[Hashable, str]:
