@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -13,7 +11,7 @@ from std_msgs.msg import Header
 
 from omnistream.errors import ConfigError, InputError
 from omnistream.geometry import rigid
-from omnistream.model.config import ModelConfig, preset
+from omnistream.model.config import preset
 from omnistream.stream.gate import DropReason
 from omnistream.stream.policy import parse_policy
 from omnistream.weights import random_model
@@ -179,6 +177,13 @@ def test_a_rectified_topic_is_left_alone_and_its_calibration_is_p(topic: str) ->
     assert k is not None and (k[0, 0], k[1, 1]) == (250.0, 250.0)
 
 
+def test_a_topic_with_those_letters_in_another_word_is_not_taken_for_rectified() -> None:
+    calibration = Calibration(True, "/camera/image_corrected", Warnings())
+    calibration.update(distorted())
+    image, _ = calibration.rectify(IMAGE, calibration.of((240, 320)))
+    assert image is not IMAGE
+
+
 def test_calibration_of_another_size_or_uncalibrated_is_not_used() -> None:
     warnings = Warnings()
     calibration = Calibration(False, "/image", warnings)
@@ -272,15 +277,3 @@ def test_large_models_are_refused_before_anything_is_loaded() -> None:
     with pytest.raises(ConfigError, match=r"needed are \d+ MiB .* allows 512 MiB"):
         memory.check_memory(need.total, str(need), 512, "cpu")
     memory.check_memory(need.total, str(need), 1 << 20, "cpu")
-
-
-def test_free_memory_is_known_here_and_obeys_the_container(tmp_path: Path) -> None:
-    free = memory.available_bytes(torch.device("cpu"))
-    assert free is not None and 1e6 < free < 1e14
-    (tmp_path / "memory.max").write_text("1000000000\n")
-    (tmp_path / "memory.current").write_text("700000000\n")
-    (tmp_path / "memory.stat").write_text("anon 500000000\nfile 200000000\n")
-    assert memory._container(tmp_path) == 500_000_000
-    (tmp_path / "memory.max").write_text("max\n")
-    assert memory._container(tmp_path) is None
-    assert isinstance(preset("tiny"), ModelConfig)

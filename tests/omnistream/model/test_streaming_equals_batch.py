@@ -9,7 +9,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from omnistream.errors import ConfigError, StreamFull
+from omnistream.errors import ConfigError, OmniStreamError, StreamFull
 from omnistream.model.backbone import BackboneOutput
 
 TOLERANCE = 2e-5
@@ -236,6 +236,92 @@ def test_aspect_ratio_needs_the_camera_token(make_backbone):
         make_backbone()(clip, aspect_ratio=1.0)
     with pytest.raises(ConfigError, match="positive"):
         make_backbone()(clip, camera_token=True, aspect_ratio=-1.0)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_frame_that_is_not_finite_is_refused_and_leaves_no_trace(make_backbone, value):
+    """One NaN in the cache would reach every later frame, through every window."""
+    backbone = make_backbone()
+    clip = torch.randn(1, 8, 3, 32, 32, generator=torch.Generator().manual_seed(11))
+    broken = clip[:, 3:5].clone()
+    broken[0, 1, 0, 5, 5] = value
+    stream = backbone.stream("window:3")
+    outs = [stream.step(clip[:, :3])]
+    with pytest.raises(ConfigError, match="NaN or infinite"):
+        stream.step(broken)  # the first of the two is good, but a call is taken whole or not at all
+    outs.append(stream.step(clip[:, 3:]))
+    assert_same(outs, backbone(clip, "window:3"))
+
+
+def test_a_step_that_overflows_leaves_no_trace(make_backbone, monkeypatch):
+    backbone = make_backbone()
+    clip = torch.randn(1, 8, 3, 32, 32, generator=torch.Generator().manual_seed(12))
+    stream = backbone.stream("window:3")
+    outs = [stream.step(clip[:, :4])]
+    with monkeypatch.context() as patch, pytest.raises(OmniStreamError, match="NaN or infinity"):
+        patch.setattr(backbone.norm, "eps", float("nan"))
+        stream.step(clip[:, 0])
+    outs.append(stream.step(clip[:, 4:]))
+    assert_same(outs, backbone(clip, "window:3"))
+
+
+def test_without_times_a_frame_comes_one_after_the_last(make_backbone):
+    backbone = make_backbone()
+    clip = torch.randn(1, 5, 3, 32, 32, generator=torch.Generator().manual_seed(13))
+    stream = backbone.stream("window:4", start_index=7)
+    outs = [stream.step(clip[:, 0]), stream.step(clip[:, 1], 100.0), stream.step(clip[:, 2:4])]
+    other = backbone.stream("window:4")
+    other.load_state_dict(stream.state_dict())  # the snapshot knows the time as well
+    outs.append(other.step(clip[:, 4]))
+    assert_same(outs, backbone(clip, "window:4", times=[7, 100, 101, 102, 103]))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kv": torch.zeros(1)}, "holds keys of shape"),
+        ({"kv": None}, "kv is a NoneType"),
+        ({"height": 64_000}, "policy, batch, height|holds keys of shape"),
+        ({"height": -16}, "positive integers"),
+        ({"policy": "window:5"}, "policy, batch, height"),
+        ({"camera_token": True}, "policy, batch, height"),
+        ({"version": 99}, "version 99"),
+        ({"frames_seen": -3}, "they contradict"),
+        ({"last_times": [float("nan")]}, "finite"),
+        ({"surprise": 1}, "expected the fields"),
+    ],
+)
+def test_a_snapshot_that_does_not_fit_changes_nothing(make_backbone, change, message):
+    backbone = make_backbone()
+    clip = torch.randn(1, 6, 3, 32, 32, generator=torch.Generator().manual_seed(14))
+    stream = backbone.stream("window:4")
+    outs = [stream.step(clip[:, :3])]
+    with pytest.raises(ConfigError, match=message):
+        stream.load_state_dict({**stream.state_dict(), **change})
+    poisoned = stream.state_dict()
+    poisoned["kv"][0, 0, 0, 0, 0, 0] = float("nan")
+    with pytest.raises(ConfigError, match="not finite"):
+        stream.load_state_dict(poisoned)
+    outs.append(stream.step(clip[:, 3:]))
+    assert_same(outs, backbone(clip, "window:4"))
+
+
+def test_after_a_reset_frames_may_have_another_size(make_backbone):
+    backbone = make_backbone()
+    stream = backbone.stream("window:2")
+    stream.step(torch.zeros(1, 3, 32, 32))
+    stream.reset()
+    clip = torch.randn(2, 3, 3, 48, 16, generator=torch.Generator().manual_seed(15))
+    assert_same([stream.step(clip)], backbone(clip, "window:2"))
+
+
+def test_things_that_are_no_tensors_are_named(make_backbone):
+    with pytest.raises(ConfigError, match="x is a list"):
+        make_backbone().stream("window:2").step([[1.0]])
+    with pytest.raises(ConfigError, match="cache policy is None"):
+        make_backbone().stream(None)
+    with pytest.raises(ConfigError, match="keep_hidden"):
+        make_backbone()(torch.zeros(1, 1, 3, 16, 16), keep_hidden=[99])
 
 
 def test_bfloat16_streams_within_two_percent(make_backbone):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from omnistream import StreamSession
-from omnistream.errors import ConfigError, InputError, StreamFull
+from omnistream.errors import ConfigError, EngineError, InputError, StreamFull
 from omnistream.model.omnistream import OmniStream
 from omnistream.stream.preprocess import network_size, preprocess
 
@@ -174,6 +174,77 @@ def test_memory_is_known_before_the_first_frame(tiny_model):
     for image in images(6):
         stream.step(image)
         assert stream.nbytes == expected
+
+
+def test_a_head_that_fails_leaves_the_stream_as_it_was(tiny_model, monkeypatch):
+    clip = images(4)
+    stream, clean = session(tiny_model), session(tiny_model)
+    stream.step(clip[0])
+    with monkeypatch.context() as patch, pytest.raises(ValueError, match="no direction"):
+        patch.setattr(
+            tiny_model.heads.camera.quaternion, "forward", lambda x: torch.full((*x.shape[:-1], 4), torch.nan)
+        )
+        stream.step(clip[1])
+    assert stream.frames_seen == 1
+    clean.step(clip[0])
+    for image in clip[2:]:
+        np.testing.assert_array_equal(stream.step(image).depth, clean.step(image).depth)
+
+
+def test_stamps_must_advance(tiny_model):
+    stream = session(tiny_model, time_base="stamps")
+    stream.step(images(1)[0], 5.0)
+    with pytest.raises(InputError, match="not after the last"):
+        stream.step(images(1)[0], 4.0)
+    assert stream.frames_seen == 1
+
+
+def test_a_session_shares_an_engine_of_its_own_weights_only(tiny_model, make_model):
+    import copy
+
+    first = session(tiny_model)
+    assert session(tiny_model, engine=first.engine).engine is first.engine
+    other = copy.deepcopy(tiny_model)
+    with torch.no_grad():
+        other.heads.camera.fov.bias += 1
+    with pytest.raises(ConfigError, match="the same weights"):
+        session(other, engine=first.engine)
+    with pytest.raises(ConfigError, match="expected the same weights"):
+        session(make_model("relative"), engine=first.engine)
+
+
+def test_the_model_hash_is_read_once_and_follows_changes(tiny_model):
+    import copy
+
+    from omnistream.weights import model_hash
+
+    model = copy.deepcopy(tiny_model)
+    before = model_hash(model)
+    assert model_hash(model) == before == model_hash(tiny_model)
+    with torch.no_grad():
+        model.heads.camera.fov.bias += 1
+    assert model_hash(model) != before
+
+
+def test_a_model_in_training_is_left_in_training(tiny_model):
+    import copy
+
+    model = copy.deepcopy(tiny_model).train()
+    session(model).step(images(1)[0])
+    assert model.training
+
+
+def test_a_cache_that_does_not_fit_is_refused_with_the_numbers(tiny_model):
+    stream = session(tiny_model, policy="window:99999999")
+    with pytest.raises(EngineError, match=r"not enough memory on cpu: .* takes \d+ MiB, free are \d+ MiB"):
+        stream.step(images(1)[0])
+
+
+def test_what_is_no_model_is_named(tiny_model):
+    with pytest.raises(ConfigError, match=r"model is 'weights/'; expected an OmniStream"):
+        StreamSession("weights/")
+    with pytest.raises(ConfigError, match="expected a list of names"):
+        session(tiny_model).step(images(1)[0], want="depth")
 
 
 @pytest.mark.slow

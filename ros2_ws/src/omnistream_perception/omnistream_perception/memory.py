@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
@@ -12,11 +11,10 @@ from omnistream.engines.select import choose_device
 from omnistream.errors import ConfigError
 from omnistream.model.config import ModelConfig
 from omnistream.model.omnistream import OmniStream
+from omnistream.stream.memory import MIB, available_bytes
 from omnistream.stream.policy import CachePolicy
 from omnistream.stream.preprocess import network_size
 from omnistream.stream.state import StateSpec
-
-MIB = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -87,34 +85,6 @@ def check_memory(need: int, description: str, limit_mib: int, device: str) -> No
         )
 
 
-def available_bytes(device: torch.device) -> int | None:
-    """Free memory of a GPU, or of this machine within its container's limit; None where the system does not say."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    known = [value for value in (_machine(), _container()) if value is not None]
-    return min(known) if known else None
-
-
 def used_gpu_bytes(device: str) -> int | None:
     """What this process has allocated on the GPU `device`; None for a CPU."""
     return int(torch.cuda.memory_allocated(device)) if device.startswith("cuda") else None
-
-
-def _machine(path: Path = Path("/proc/meminfo")) -> int | None:
-    try:
-        lines = path.read_text().splitlines()
-    except OSError:
-        return None
-    line = next((line for line in lines if line.startswith("MemAvailable:")), None)
-    return None if line is None else int(line.split()[1]) * 1024
-
-
-def _container(folder: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """cgroup v2: the limit, less what is used and cannot be given back (file pages can)."""
-    try:
-        limit = (folder / "memory.max").read_text().strip()
-        used = int((folder / "memory.current").read_text())
-        statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-    except (OSError, ValueError):
-        return None
-    return None if limit == "max" else max(0, int(limit) - used + int(statistics.get("file", 0)))

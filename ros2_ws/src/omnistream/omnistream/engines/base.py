@@ -24,6 +24,8 @@ class EngineSpec:
     device: str
     dtype: torch.dtype
     model: ModelConfig
+    model_hash: str = ""
+    """Of the weights that it runs (`omnistream.weights.model_hash`); empty where the engine cannot know."""
 
     def __str__(self) -> str:
         return f"{self.name} {self.device} {str(self.dtype).removeprefix('torch.')}"

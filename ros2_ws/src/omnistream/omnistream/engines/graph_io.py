@@ -11,7 +11,6 @@ from torch import Tensor
 from omnistream.engines.base import StepOutputs
 from omnistream.errors import ConfigError
 from omnistream.heads.heads import HEADS, HeadOutputs
-from omnistream.model.backbone import as_times
 from omnistream.model.config import ModelConfig
 from omnistream.model.rope import rope_tables
 from omnistream.stream.state import StreamState
@@ -33,7 +32,7 @@ def step_inputs(
 ) -> dict[str, Tensor]:
     """Inputs of the coming step but for caches and mask, on the CPU; `slot`: where the frame's keys go."""
     spec, backbone = state.spec, config.backbone
-    at = as_times(times, 1, spec.batch) if times is not None else state.next_times(1)
+    at = state.begin(times)
     grid = (spec.height // backbone.patch_size, spec.width // backbone.patch_size)
     rope = rope_tables(backbone, grid, backbone.prefix_tokens(spec.camera_token), at)
     return {

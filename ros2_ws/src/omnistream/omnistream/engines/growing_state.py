@@ -8,8 +8,6 @@ another without gaps, and move apart by one slot per frame. From the first evict
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -38,14 +36,8 @@ class GrowingState(StreamState):
             self._spread(slots)
         return self.spec.policy.slot(self.frames_seen)
 
-    def load_state_dict(self, data: dict[str, Any]) -> None:
-        held = self._held
-        self._held = self.spec.policy.filled(data.get("frames_seen", 0))
-        try:
-            super().load_state_dict(data)
-        except Exception:
-            self._held = held
-            raise
+    def _hold(self, slots: int) -> None:
+        self._held = slots
 
     def _view(self, slots: int) -> Tensor:
         shape = list(self._buffer.shape)

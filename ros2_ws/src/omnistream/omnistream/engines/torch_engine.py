@@ -18,6 +18,7 @@ from omnistream.heads.heads import HeadOutputs
 from omnistream.model.omnistream import OmniStream
 from omnistream.stream.policy import CachePolicy
 from omnistream.stream.state import StreamState
+from omnistream.weights.identity import model_hash
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -30,11 +31,12 @@ class TorchEngine:
             raise EngineError("dtype float16 is slower than float32 on a CPU; expected float32 or bfloat16")
         # The caller's model is left as it is: a deep copy only where something has to change.
         weight = model.backbone.patch_embed.proj.weight
-        self._model = model if (weight.device, weight.dtype) == (device, dtype) else copy.deepcopy(model).to(device)
+        fits = (weight.device, weight.dtype, model.training) == (device, dtype, False)
+        self._model = model if fits else copy.deepcopy(model).to(device)
         self._model.eval()
         self._model.backbone.to(dtype)
         self._taps = () if model.heads is None else model.heads.config.taps
-        self.spec = EngineSpec("torch", str(device), dtype, model.config)
+        self.spec = EngineSpec("torch", str(device), dtype, model.config, model_hash(model))
 
     def new_state(self, policy: CachePolicy, batch: int, height: int, width: int, start_index: int = 0) -> StreamState:
         spec = self.spec.state_spec(policy, batch, height, width)
@@ -63,7 +65,7 @@ class TorchEngine:
         )
 
     def close(self) -> None:
-        del self._model
+        self.__dict__.pop("_model", None)
 
     def _now(self) -> float:
         if self.spec.device.startswith("cuda"):

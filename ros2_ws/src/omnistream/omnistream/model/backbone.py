@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from omnistream.errors import ConfigError
+from omnistream.errors import ConfigError, OmniStreamError
 from omnistream.model.attention import clip_attention
 from omnistream.model.config import BackboneConfig
 from omnistream.model.layers import Attend, Block
 from omnistream.model.rope import Rope, rope_tables
 from omnistream.stream.policy import CachePolicy, parse_policy
 from omnistream.stream.state import StreamState
+from omnistream.stream.times import as_times
 
 if TYPE_CHECKING:
     from omnistream.stream.backbone_stream import BackboneStream
@@ -145,7 +146,7 @@ class Backbone(nn.Module):
         spec = state.spec
         spec.check_frame(frame)
         spec.policy.check(state.frames_seen + 1)
-        at = as_times(times, 1, spec.batch) if times is not None else state.next_times(1)
+        at = state.begin(times)
         out = self.step_with(
             frame,
             torch.tensor([state.frames_seen == 0]),
@@ -155,6 +156,8 @@ class Backbone(nn.Module):
             aspect_ratio,
             keep_hidden=keep_hidden,
         )
+        if not bool(out.cls.isfinite().all()):  # a NaN in the cache would reach every later frame
+            raise OmniStreamError("the step gave NaN or infinity: the weights are damaged, or their dtype overflows")
         state.advance()
         return out
 
@@ -194,7 +197,7 @@ class Backbone(nn.Module):
             token = self.camera_token[0].index_select(0, variant)
             if aspect_ratio is not None:
                 ratio = torch.as_tensor(aspect_ratio, dtype=torch.float32, device=patches.device).reshape(-1)
-                if len(ratio) not in (1, batch) or not bool((ratio > 0).all()):
+                if len(ratio) not in (1, batch) or not bool(((ratio > 0) & ratio.isfinite()).all()):
                     raise ConfigError(
                         f"aspect_ratio is {ratio.tolist()}; expected positive height/width, one or {batch}"
                     )
@@ -217,6 +220,8 @@ class Backbone(nn.Module):
         keep_hidden: Sequence[int] | None,
     ) -> BackboneOutput:
         keep = range(self.config.depth) if keep_hidden is None else keep_hidden
+        if not all(0 <= layer < self.config.depth for layer in keep):
+            raise ConfigError(f"keep_hidden is {list(keep)}; expected blocks from 0 to {self.config.depth - 1}")
         hidden = []
         for layer, block in enumerate(self.blocks):
             x = block(x, rope, layer, attend)
@@ -229,21 +234,11 @@ class Backbone(nn.Module):
     def check_images(self, images: Tensor, dims: int, name: str) -> None:
         """Raise ConfigError unless `images` is a non-empty float tensor of `dims` dimensions with sides that fit."""
         expected = "[B, T, 3, H, W]" if dims == 5 else "[B, 3, H, W]"
+        if not isinstance(images, Tensor):
+            raise ConfigError(f"{name} is a {type(images).__name__}; expected a float tensor {expected}")
         if images.ndim != dims or images.shape[-3] != 3 or not images.is_floating_point() or 0 in images.shape:
             raise ConfigError(f"{name} is {images.dtype} {tuple(images.shape)}; expected a non-empty float {expected}")
         height, width = images.shape[-2:]
         patch = self.config.patch_size
         if height % patch or width % patch:
             raise ConfigError(f"{name} is {height} x {width} pixels; both sides must be multiples of {patch}")
-
-
-def as_times(times: Tensor | Sequence[float] | float | None, frames: int, batch: int) -> Tensor:
-    """[frames] or [batch, frames] float64 on the host; None counts from 0. ConfigError for bad shapes or values."""
-    if times is None:
-        return torch.arange(frames, dtype=torch.float64)
-    at = torch.as_tensor(times, dtype=torch.float64).cpu()
-    if at.ndim == 0:
-        at = at[None]
-    if at.shape not in ((frames,), (batch, frames)) or not bool(at.isfinite().all()):
-        raise ConfigError(f"times are {at.tolist()}; expected {frames} finite numbers, or {batch} rows of them")
-    return at

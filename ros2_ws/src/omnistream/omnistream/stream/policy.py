@@ -85,6 +85,8 @@ def parse_policy(text: str | CachePolicy) -> CachePolicy:
         return text
     if text == "full":
         return CachePolicy(0, None, evicts=False)
+    if not isinstance(text, str):
+        raise ConfigError(f"cache policy is {text!r}; expected full:N, window:W or sink_window:S,W")
     match = re.fullmatch(r"(full|window):(\d+)|sink_window:(\d+),(\d+)", text.replace(" ", ""))
     if match is None:
         raise ConfigError(f"cache policy {text!r} is not understood; expected full:N, window:W or sink_window:S,W")

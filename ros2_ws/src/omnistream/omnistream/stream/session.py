@@ -20,6 +20,7 @@ from omnistream.heads.camera import split_camera
 from omnistream.heads.heads import HEADS, confidence
 from omnistream.model.omnistream import OmniStream
 from omnistream.stream.gate import TimeBase
+from omnistream.stream.memory import check_fits
 from omnistream.stream.policy import CachePolicy, parse_policy
 from omnistream.stream.preprocess import check_image, network_size, preprocess
 from omnistream.stream.result import StepResult
@@ -28,6 +29,9 @@ from omnistream.weights.identity import model_hash
 
 DEFAULT_POLICY = "sink_window:1,15"
 """Frame 0, the origin of the world, stays visible."""
+
+MAX_THREADS = 1024
+"""Far more than help; torch crashes the process at some number beyond."""
 
 
 class StreamSession:
@@ -63,13 +67,16 @@ class StreamSession:
         dropped frames are felt.
         num_threads: torch's CPU threads, process-wide; None leaves them.
         """
+        if not isinstance(model, OmniStream):
+            found = f"{model!r}" if isinstance(model, str) else f"a {type(model).__name__}"
+            raise ConfigError(f"model is {found}; expected an OmniStream, as omnistream.load_model(path) returns it")
         if time_base not in ("index", "stamps"):
             raise ConfigError(f"time_base is {time_base!r}; expected 'index' or 'stamps'")
         if not 0 < nominal_rate < float("inf"):
             raise ConfigError(f"nominal_rate is {nominal_rate}; expected Hz > 0")
         if num_threads is not None:
-            if num_threads < 1:
-                raise ConfigError(f"num_threads is {num_threads}; expected at least 1")
+            if not 1 <= num_threads <= MAX_THREADS:
+                raise ConfigError(f"num_threads is {num_threads}; expected 1 to {MAX_THREADS}")
             torch.set_num_threads(num_threads)
         self.config = model.config
         self.model_hash = model_hash(model)
@@ -82,6 +89,11 @@ class StreamSession:
             if depends_on_size(model, engine, device, dtype):  # settled by `allocate`, before any state is made
                 self._engine_for = lambda size: make_engine(model, engine, device, dtype, size)
         else:
+            if engine.spec.model != self.config or engine.spec.model_hash not in ("", self.model_hash):
+                raise ConfigError(
+                    f"the engine runs model {engine.spec.model_hash or 'of another configuration'}, "
+                    f"the session was given {self.model_hash}; expected the same weights"
+                )
             self.engine = engine
         self._image_size = self.config.image_size if image_size is None else image_size
         network_size(480, 640, self._image_size, self.config.backbone.patch_size)  # refuses a bad size now
@@ -90,6 +102,7 @@ class StreamSession:
         self._source_size: tuple[int, int] | None = None
         self._state: StreamState | None = None
         self._first_stamp: float | None = None
+        self._last_stamp: float | None = None
 
     @property
     def outputs(self) -> frozenset[str]:
@@ -140,17 +153,21 @@ class StreamSession:
         )
 
     def allocate(self, height: int, width: int) -> None:
-        """Allocate the cache for a camera of that size now, instead of at its first image."""
+        """Allocate the cache for a camera of that size now, instead of at its first image.
+
+        EngineError, with the numbers, where there is not enough memory.
+        """
         size = self.network_size(height, width)
         if self._state is None or (self._state.spec.height, self._state.spec.width) != size:
             if self._engine_for is not None:
                 self.engine = self._engine_for((1, *size))
+            check_fits(self.cache_nbytes(height, width), f"the cache ({self.policy})", self.engine.spec.device)
             self._state = self.engine.new_state(self.policy, 1, *size)
         self._source_size = (height, width)
 
     def reset(self) -> None:
         """Forget all frames: the next image is frame 0, the origin of a new world. It may have another size."""
-        self._first_stamp = None
+        self._first_stamp = self._last_stamp = None
         self._source_size = None
         if self._state is not None:
             self._state.reset()
@@ -166,6 +183,8 @@ class StreamSession:
         """
         begin = time.perf_counter()
         check_image(image)
+        if isinstance(want, str):
+            raise ConfigError(f"want is {want!r}; expected a list of names, such as [{want!r}]")
         wanted = self.outputs if want is None else frozenset(want)
         if not wanted <= self.outputs:
             raise ConfigError(f"wanted {sorted(wanted - self.outputs)}; this checkpoint has {sorted(self.outputs)}")
@@ -179,10 +198,16 @@ class StreamSession:
         prepared = time.perf_counter()
         index = self._state.frames_seen
         out = self.engine.step(self._state, frames, torch.tensor([at], dtype=torch.float64), wanted & set(HEADS))
+        timings = {"preprocess": (prepared - begin) * 1e3, "backbone": out.backbone_ms, "heads": out.heads_ms}
+        try:
+            result = self._result(out, index, stamp, at, (frames.shape[-2], frames.shape[-1]), timings)
+        except Exception:  # a head gave NaN, say: the frame does not count
+            self._state.take_back()
+            raise
         if index == 0:
             self._first_stamp = stamp
-        timings = {"preprocess": (prepared - begin) * 1e3, "backbone": out.backbone_ms, "heads": out.heads_ms}
-        return self._result(out, index, stamp, at, (frames.shape[-2], frames.shape[-1]), timings)
+        self._last_stamp = stamp
+        return result
 
     def _time(self, stamp: float | None) -> float:
         """Logical time of the coming frame, in frames."""
@@ -190,11 +215,11 @@ class StreamSession:
             return float(self.frames_seen)
         if stamp is None or not np.isfinite(stamp):
             raise InputError(f"stamp is {stamp}; time_base 'stamps' needs one for every image, in seconds")
-        return (
-            0.0
-            if self.frames_seen == 0 or self._first_stamp is None
-            else (stamp - self._first_stamp) * self._nominal_rate
-        )
+        if self.frames_seen == 0 or self._first_stamp is None:
+            return 0.0
+        if self._last_stamp is not None and stamp <= self._last_stamp:
+            raise InputError(f"stamp {stamp:.9f} s is not after the last, {self._last_stamp:.9f} s; reset or drop it")
+        return (stamp - self._first_stamp) * self._nominal_rate
 
     def _result(
         self,

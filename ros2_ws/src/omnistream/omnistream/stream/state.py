@@ -7,6 +7,7 @@ slots is free because softmax does not care.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from omnistream.errors import ConfigError
 from omnistream.model.config import BackboneConfig
 from omnistream.stream.attention import CacheAttention
 from omnistream.stream.policy import CachePolicy, parse_policy
+from omnistream.stream.times import as_times
 
 STATE_VERSION = 1
 
@@ -40,10 +42,12 @@ class StateSpec:
             )
 
     def check_frame(self, frame: Tensor) -> None:
-        """Raise ConfigError unless `frame` is [B, 3, H, W] of this stream's size."""
+        """Raise ConfigError unless `frame` is [B, 3, H, W] of this stream's size, and finite."""
         expected = (self.batch, 3, self.height, self.width)
         if tuple(frame.shape) != expected:
             raise ConfigError(f"frame is {tuple(frame.shape)}; this stream takes {expected}")
+        if not bool(frame.isfinite().all()):
+            raise ConfigError("frame has NaN or infinite pixels; expected finite ones")
 
     def shape(self, config: BackboneConfig) -> tuple[int, ...]:
         """[layers, 2 (key, value), B, heads, slots * tokens, head width]."""
@@ -80,6 +84,8 @@ class StreamState:
         self.start_index = start_index
         self.frames_seen = 0
         self._attention = CacheAttention()
+        self._times: list[Tensor] = []  # of the frames before and at frames_seen - 1; see `begin`
+        self._coming = torch.zeros(1, dtype=torch.float64)
 
     @property
     def kv(self) -> Tensor:
@@ -99,12 +105,22 @@ class StreamState:
     def reset(self, start_index: int | None = None) -> None:
         """Forget everything; the next frame is the first of a new stream. No memory is moved or freed."""
         self.frames_seen = 0
+        self._times.clear()
         if start_index is not None:
             self.start_index = start_index
 
     def next_times(self, frames: int) -> Tensor:
-        """[frames] float64: the logical indices of the coming frames."""
-        return torch.arange(frames, dtype=torch.float64) + (self.start_index + self.frames_seen)
+        """[frames] or [B, frames] float64: one more than the frame before, and so on; `start_index` at first."""
+        first = self._times[-1] + 1 if self._times else self.start_index
+        return torch.arange(frames, dtype=torch.float64) + first
+
+    def begin(self, times: Tensor | Sequence[float] | float | None = None) -> Tensor:
+        """Times of the coming frame, [1] or [B, 1]: those given, else one more than the frame before.
+
+        They are the last frame's once `advance` is called.
+        """
+        self._coming = self.next_times(1) if times is None else as_times(times, 1, self.spec.batch)
+        return self._coming
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Write the coming frame's k, v ([B, H, tokens, d]) into its slot and attend to all valid slots, unmasked.
@@ -122,10 +138,12 @@ class StreamState:
     def advance(self) -> None:
         """The coming frame has been written in every layer: it is now a frame seen."""
         self.frames_seen += 1
+        self._times = [*self._times[-1:], self._coming]
 
     def take_back(self) -> None:
         """What followed the last frame failed, so it was not seen. Its slot holds nothing that any frame will see."""
         self.frames_seen -= 1
+        self._times.pop()
 
     def state_dict(self) -> dict[str, Any]:
         """A copy of the state as tensors, numbers and strings: enough to go on elsewhere, with any engine."""
@@ -139,22 +157,67 @@ class StreamState:
             "camera_token": spec.camera_token,
             "start_index": self.start_index,
             "frames_seen": self.frames_seen,
+            "last_times": self._times[-1].flatten().tolist() if self._times else [],
             "kv": self.kv[..., : self.filled * self.tokens, :].detach().cpu().clone(),
         }
 
     def load_state_dict(self, data: dict[str, Any]) -> None:
-        """Continue from a snapshot. It must have this state's policy, size and batch (`ConfigError` otherwise)."""
-        if data.get("version") != STATE_VERSION:
-            raise ConfigError(f"stream state has version {data.get('version')!r}; expected {STATE_VERSION}")
-        spec = self.spec
-        found = (parse_policy(data["policy"]), data["batch"], data["height"], data["width"], data["camera_token"])
-        expected = (spec.policy, spec.batch, spec.height, spec.width, spec.camera_token)
-        if found != expected:
-            named = [tuple(map(str, side)) for side in (found, expected)]
-            raise ConfigError(f"stream state is (policy, batch, height, width, camera) {named[0]}; expected {named[1]}")
-        length = spec.policy.filled(data["frames_seen"]) * self.tokens
-        wanted = (*self.kv.shape[:4], length, self.kv.shape[5])
-        if tuple(data["kv"].shape) != wanted:
-            raise ConfigError(f"stream state holds keys of shape {tuple(data['kv'].shape)}; expected {wanted}")
-        self.kv[..., :length, :] = data["kv"].to(self.kv)
+        """Continue from a snapshot. It must have this state's policy, size and batch (`ConfigError` otherwise).
+
+        Nothing changes unless all of it fits. That it was made with the same weights is the caller's to know.
+        """
+        layers, _, _, heads, _, width = self._buffer.shape
+        check_snapshot(data, self.spec, (layers, heads, width), self.tokens)
+        self._hold(self.spec.policy.filled(data["frames_seen"]))
+        kv, last = data["kv"], data["last_times"]
+        self.kv[..., : kv.shape[4], :] = kv.to(self.kv)
         self.start_index, self.frames_seen = data["start_index"], data["frames_seen"]
+        self._times = [torch.tensor(last, dtype=torch.float64).reshape(-1, 1)] if last else []
+
+    def _hold(self, slots: int) -> None:
+        """Called before `slots` slots are loaded; what was held is lost."""
+
+
+SNAPSHOT = {
+    "version": int,
+    "policy": str,
+    "batch": int,
+    "height": int,
+    "width": int,
+    "camera_token": bool,
+    "start_index": int,
+    "frames_seen": int,
+    "last_times": list,
+    "kv": Tensor,
+}
+
+
+def check_snapshot(data: Any, spec: StateSpec, model: tuple[int, int, int], tokens: int) -> None:
+    """Raise ConfigError unless `data` is a snapshot of a stream like `spec`; nothing is allocated for it.
+
+    model: (layers, heads, head width). tokens: of a frame.
+    """
+    if not isinstance(data, dict) or set(data) != set(SNAPSHOT):
+        fields = sorted(data) if isinstance(data, dict) else type(data).__name__
+        raise ConfigError(f"stream state has {fields}; expected the fields {sorted(SNAPSHOT)}")
+    for name, kind in SNAPSHOT.items():
+        if not isinstance(data[name], kind) or (kind is int and isinstance(data[name], bool)):
+            raise ConfigError(f"stream state's {name} is a {type(data[name]).__name__}; expected {kind}")
+    if data["version"] != STATE_VERSION:
+        raise ConfigError(f"stream state has version {data['version']}; expected {STATE_VERSION}")
+    found = (str(parse_policy(data["policy"])), data["batch"], data["height"], data["width"], data["camera_token"])
+    expected = (str(spec.policy), spec.batch, spec.height, spec.width, spec.camera_token)
+    if found != expected:
+        raise ConfigError(f"stream state is (policy, batch, height, width, camera) {found}; expected {expected}")
+    seen = data["frames_seen"]
+    last = data["last_times"]
+    if seen < 0 or len(last) not in ((1, spec.batch) if seen else (0,)):
+        raise ConfigError(f"stream state has seen {seen} frames, the last at {last}; they contradict")
+    as_times(last, len(last), 1)  # finite numbers
+    layers, heads, width = model
+    shape = (layers, 2, spec.batch, heads, spec.policy.filled(seen) * tokens, width)
+    kv = data["kv"]
+    if tuple(kv.shape) != shape:
+        raise ConfigError(f"stream state holds keys of shape {tuple(kv.shape)}; expected {shape}")
+    if not kv.is_floating_point() or not bool(kv.isfinite().all()):
+        raise ConfigError("stream state holds keys that are not finite floating-point numbers")

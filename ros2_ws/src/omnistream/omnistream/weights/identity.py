@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import weakref
 
 import torch
 
@@ -24,8 +25,30 @@ def model_hash(model: OmniStream | Backbone) -> str:
     The parameters enter sorted by name, each as name, shape and float32 little-endian bytes. So the hash is the same on
     every machine and device, and does not depend on the file. It changes when a value changes, also by rounding: a
     float16 copy has another hash, unless every value is exact in float16; saving that copy as float32 keeps its hash.
-    Take it from the float32 model, before an engine casts it. Reads every parameter: about 2 s for ViT-L.
+    Take it from the float32 model, before an engine casts it. Reads every parameter, about 2 s for ViT-L, but once:
+    it is remembered until a parameter is replaced or changed in place (through `.data` that would not be noticed).
     """
+    versions = _versions(model)
+    known = _known.get(model)
+    if known is None or versions is None or known[0] != versions:
+        known = _known[model] = (versions, _digest(model))
+    return known[1]
+
+
+_known: weakref.WeakKeyDictionary[torch.nn.Module, tuple[list[tuple[int, int]] | None, str]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def _versions(model: torch.nn.Module) -> list[tuple[int, int]] | None:
+    """Changes whenever a parameter does; None where torch does not count (tensors made in inference mode)."""
+    try:
+        return [(id(tensor), tensor._version) for tensor in (*model.parameters(), *model.buffers())]
+    except RuntimeError:
+        return None
+
+
+def _digest(model: OmniStream | Backbone) -> str:
     digest = hashlib.sha256()
     digest.update(json.dumps(_computed_with(dataclasses.asdict(model.config)), sort_keys=True).encode())
     for name, tensor in sorted(model.state_dict().items()):
