@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from omnistream.engines.select import ENGINES
+from omnistream.engines.select import ENGINES, FROM_GRAPHS
 from omnistream.engines.torch_engine import DTYPES
 from omnistream.errors import OmniStreamError
 from omnistream.geometry import rigid
@@ -31,9 +31,9 @@ def _policy_problem(text: str) -> str | None:
 
 def _engine_problem(text: str) -> str | None:
     name, _, folder = text.partition(":")
-    if name in ENGINES and (not folder or name == "onnxruntime"):
+    if name in ENGINES and (not folder or name in FROM_GRAPHS):
         return None
-    return f"is {text!r}; expected one of {', '.join(ENGINES)}, or onnxruntime:DIR"
+    return f"is {text!r}; expected one of {', '.join([*ENGINES, *(f'{each}:DIR' for each in FROM_GRAPHS)])}"
 
 
 def _camera_names_problem(names: list[str]) -> str | None:
@@ -58,7 +58,7 @@ def _size_problem(values: list[int]) -> str | None:
 MODEL = (
     ParameterSpec(
         "weights",
-        "",
+        "default",
         "Checkpoint: a directory or a .safetensors file, or 'default' for the weights that come with the package "
         "(random ones, whose depth and pose mean nothing, while there are none).",
         effect=CONFIGURE,
@@ -66,7 +66,8 @@ MODEL = (
     ParameterSpec(
         "engine",
         "auto",
-        f"What runs the model: {', '.join(ENGINES)}, or onnxruntime:DIR for graphs elsewhere than beside the weights.",
+        f"What runs the model: {', '.join(ENGINES)}, or onnxruntime:DIR (tensorrt:DIR) for graphs elsewhere than beside "
+        "the weights.",
         check=_engine_problem,
         effect=CONFIGURE,
     ),
