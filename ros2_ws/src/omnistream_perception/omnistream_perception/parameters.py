@@ -66,8 +66,8 @@ MODEL = (
     ParameterSpec(
         "engine",
         "auto",
-        f"What runs the model: {', '.join(ENGINES)}, or onnxruntime:DIR (tensorrt:DIR) for graphs elsewhere than beside "
-        "the weights.",
+        f"What runs the model: {', '.join(ENGINES)}, or onnxruntime:DIR (tensorrt:DIR) for graphs elsewhere than "
+        "beside the weights.",
         check=_engine_problem,
         effect=CONFIGURE,
     ),
