@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from omnistream.cli.interrupt import Interrupt
 from omnistream.cli.progress import Progress, clock
 from omnistream.cli.stream import main
 from omnistream.io.trajectory import read_tum
+from omnistream.model.omnistream import OmniStream
+from omnistream.stream.session import StreamSession
 from omnistream.weights import save_model
 
 
@@ -42,7 +45,7 @@ def weights(tmp_path: Path, make_model: Callable) -> Path:
 
 def run(*words: object) -> int:
     try:
-        return main([str(word) for word in words] + ["--threads", "1"])
+        return main(["--threads", "1", *map(str, words)])
     except SystemExit as stop:  # tyro's way of saying wrong usage
         return int(stop.code or 0)
 
@@ -116,9 +119,17 @@ def test_exit_codes_of_wrong_usage(
         (("--max-frames", 0), "--max-frames is 0"),
         (("--max-gap", 0), "max_gap"),
         (("--time-base", "clock"), "time-base"),
+        (("--threads", 0), "--threads is 0; expected 1 to 1024"),
+        (("--threads", 100_000), "--threads is 100000; expected 1 to 1024"),
+        (("--rate", 0), "--rate is 0"),
+        (("--rate", "nan"), "--rate is nan"),
+        (("--topic", "/camera"), "topic is '/camera'"),
+        (("--pattern", "*.jpg"), "no image in"),
     ):
         assert run(folder, "--out", out, "--weights", weights, *words) == 2
         assert message in capsys.readouterr().err
+    assert run(folder, "--out", "") == 2
+    assert "--out is empty" in capsys.readouterr().err
     assert run(folder) == 2 and run() == 2  # --out and INPUT are needed
     assert not out.exists()
 
@@ -129,13 +140,73 @@ def test_exit_codes_of_inputs_checkpoints_and_outputs(
     out = tmp_path / "out"
     assert run(tmp_path / "nothing.mp4", "--out", out) == 3
     assert "nothing.mp4 does not exist" in capsys.readouterr().err
-    assert run(folder, "--out", out, "--topic", "/camera") == 3
+    assert run("~nobody-of-that-name/video.mp4", "--out", out) == 3
+    assert "~nobody-of-that-name/video.mp4 does not exist" in capsys.readouterr().err
     assert run(folder, "--out", out, "--weights", tmp_path / "nowhere") == 4
     assert "nowhere" in capsys.readouterr().err
     assert run(folder, "--out", out, "--weights", weights, "--device", "cuda:77") == 5
     assert run(folder, "--out", out, "--weights", weights, "--engine", "steam") == 5
     (tmp_path / "file").write_text("in the way")
     assert run(folder, "--out", tmp_path / "file" / "out", "--weights", weights) == 6
+
+
+def test_what_does_not_fit_this_machine_is_one_sentence_and_exit_code_5(
+    folder: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in (("--policy", "window:99999999999"), ("--size", "99999"), ("--device", "mps")):
+        out = tmp_path / words[0].strip("-")
+        assert run(folder, "--out", out, "--weights", weights, *words) == 5
+        printed = capsys.readouterr().err
+        assert printed.startswith("omnistream-stream: ") and printed.strip().count("\n") == 0
+        if (report := out / "report.json").exists():
+            assert json.loads(report.read_text())["state"] == "failed"
+
+
+def test_an_error_that_nobody_expected_is_in_the_report(
+    folder: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = StreamSession.step
+
+    def failing(session: StreamSession, *arguments: object, **keywords: object) -> object:
+        if session.frames_seen == 2:
+            raise RuntimeError("CUDA error: device lost\nCompile with TORCH_USE_CUDA_DSA for more")
+        return real(session, *arguments, **keywords)
+
+    monkeypatch.setattr(StreamSession, "step", failing)
+    out = tmp_path / "out"
+    assert run(folder, "--out", out, "--weights", weights, "--save", "depth") == 5
+    assert capsys.readouterr().err.strip() == "omnistream-stream: cannot run here: CUDA error: device lost"
+    report = json.loads((out / "report.json").read_text())
+    assert (report["state"], report["error"], report["stepped"]) == ("failed", "CUDA error: device lost", 2)
+    assert report["cache_frames"] == 2 and report["files"] == ["depth/ (4 files)"]
+
+
+def test_a_checkpoint_without_what_is_to_be_saved_is_wrong_usage(
+    folder: Path, tmp_path: Path, make_model: Callable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights, out = tmp_path / "no heads", tmp_path / "out"
+    save_model(OmniStream(replace(make_model("metric").config, heads=None, scale="none")), weights, made_by="a test")
+    assert run(folder, "--out", out, "--weights", weights, "--save", "points") == 2
+    assert "nothing is left to save: points: left out" in capsys.readouterr().err and not out.exists()
+
+
+def test_results_never_mix_with_the_input(
+    folder: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other pictures"
+    other.mkdir()
+    Image.new("RGB", (64, 48)).save(other / "a.JPG")
+    before = sorted(tmp_path.rglob("*"))
+    for input_, out, message in (
+        (folder, folder, "is the input"),
+        (folder, folder / ".." / folder.name, "is the input"),
+        (f"{folder}/*.png", folder, "holds images, 0.png for one"),
+        (folder / "0.png", folder, "holds images"),
+        (folder, other, "holds images, a.JPG for one"),
+    ):
+        assert run(input_, "--out", out, "--weights", weights, "--overwrite") == 2
+        assert message in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_missing_packages_are_told_with_exit_code_5(

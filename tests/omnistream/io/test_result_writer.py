@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from omnistream import StreamSession
-from omnistream.errors import InputError
+from omnistream.errors import ConfigError, InputError
 from omnistream.geometry import rigid
 from omnistream.io.frames import Frame
 from omnistream.io.ply import read_ply
@@ -106,9 +106,9 @@ def test_what_a_checkpoint_lacks_is_told(tmp_path: Path) -> None:
         "depth: left out, this checkpoint has no depth.",
         "points: left out, this checkpoint has no depth, pose, rays.",
     ]
-    with pytest.raises(InputError, match="nothing is left to save: depth: left out"):
+    with pytest.raises(ConfigError, match="nothing is left to save: depth: left out"):
         make("depth")
-    with pytest.raises(InputError, match="cannot save video; expected some of depth"):
+    with pytest.raises(ConfigError, match="cannot save video; expected some of depth"):
         make("video")
 
 

@@ -92,6 +92,12 @@ def test_rectified_binned_and_foreign_calibrations(make_bag: Callable, numbered:
     np.testing.assert_array_equal(frame.K, [[90, 0, 15], [0, 91, 11], [0, 0, 1]])
     assert frame.D == () and frame.distortion_model == ""
 
+    maker = make_bag("director")  # letters of another word: the image is as the camera made it
+    maker.info("/director/camera_info", K, (24, 32), START, D=(0.3,), P=P)
+    maker.image("/director/image", numbered(0), 1.0, START)
+    (frame,) = open_source(maker.close())
+    assert frame.K[0, 0] == K[0] and frame.D == (0.3,)
+
     maker = make_bag("binned")  # 52x66 with the upper left 4x2 cut off, then 2x2 pixels made one
     maker.info("/front/camera_info", K, (52, 66), START, binning=2, offset=(4, 2))
     maker.image(RAW, numbered(0), 1.0, START)

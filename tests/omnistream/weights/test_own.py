@@ -162,6 +162,7 @@ def test_loaded_weights_do_not_follow_the_file(tiny_model: OmniStream, saved: Pa
 
 def test_not_there(tmp_path: Path, refused: Callable[..., str]) -> None:
     refused(tmp_path / "nothing", "nothing does not exist; expected a checkpoint directory")
+    refused(Path("~nobody-of-that-name/weights"), "~nobody-of-that-name/weights does not exist")
     refused(tmp_path, "has no config.json; found nothing")
     (tmp_path / "weights.onnx").touch()
     refused(tmp_path / "weights.onnx", "suffix '.onnx'")

@@ -22,5 +22,9 @@ class ConfigError(OmniStreamError):
     """A configuration value is out of range or contradicts another; both are named."""
 
 
+class OptionError(InputError, ConfigError):
+    """An option of an input is out of range, or does not go with that input: not the input is at fault."""
+
+
 class EngineError(OmniStreamError):
     """An engine is not available here, or does not fit the model; says why and how to get it."""

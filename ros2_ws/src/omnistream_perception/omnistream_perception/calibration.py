@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import CameraInfo
 
 from omnistream.errors import InputError
+from omnistream.io.topic_names import is_rectified_topic
 from omnistream_ros import images
 
 from .rectify import Rectifier, is_distorted
@@ -20,7 +21,7 @@ class Calibration:
 
     Args:
         rectify: undistort images where the calibration says that they are distorted.
-        topic: of the images; a name with "rect" in its last part says that they are rectified already (image_proc).
+        topic: of the images; their name may say that they are rectified already (`is_rectified_topic`).
         warn: each warning is said once.
     """
 
@@ -55,7 +56,7 @@ class Calibration:
         """The image and CameraInfo to go on with."""
         if info is None or not is_distorted(info):
             return image, info
-        if "rect" in [part for part in self.topic.split("/") if part != "compressed"][-1]:
+        if is_rectified_topic(self.topic):
             return image, _rectified(info)
         if not self._rectify:
             self._say(

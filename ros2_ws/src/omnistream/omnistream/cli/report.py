@@ -68,6 +68,11 @@ def write_report(path: Path, report: dict[str, Any]) -> None:
     write_bytes(path, f"{text}\n".encode())
 
 
+def one_sentence(error: BaseException) -> str:
+    """What an exception says, on one line: torch's messages go on with advice and stack traces."""
+    return next((line for line in map(str.strip, str(error).splitlines()) if line), type(error).__name__)
+
+
 def _clean(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): _clean(item) for key, item in value.items()}

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """`omnistream-stream`: a recording through the model, without ROS.
 
-exit codes: 0 done; 2 wrong usage; 3 the input cannot be read; 4 the checkpoint cannot be used; 5 it cannot run here
-(engine, device, missing package); 6 the results cannot be written; 130 interrupted (what was done by then is kept)
+exit codes: 0 done; 2 wrong usage (an option is wrong, or does not go with this input or checkpoint); 3 the input cannot
+be read; 4 the checkpoint cannot be used; 5 it cannot run here (engine, device, memory, missing package); 6 the results
+cannot be written; 130 interrupted (what was done by then is kept)
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import sys
@@ -17,14 +19,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from omnistream.cli.report import one_sentence
 from omnistream.errors import CheckpointError, ConfigError, EngineError, InputError
-from omnistream.io.results_folder import PRODUCTS, existing_results, remove_results
+from omnistream.io.results_folder import PRODUCTS, REPORT, SHEET, existing_results, remove_results
 
 if TYPE_CHECKING:
     from omnistream.cli.stream_run import Summary
 
-REPORT = "report.json"
 MADE_BY = "omnistream-stream"
+MAX_THREADS = 1024
+"""More than any machine has cores; far above that, OpenMP brings the process down instead of refusing."""
 OK, USAGE, INPUT, CHECKPOINT, HERE, OUTPUT, INTERRUPTED = 0, 2, 3, 4, 5, 6, 130
 
 
@@ -65,11 +69,20 @@ class Options:
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the model; auto takes what is fast here."""
     threads: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """CPU threads of the model; default: torch's choice."""
+    """CPU threads of the model, 1 to 1024; default: torch's choice."""
     view: bool = False
     """Show the stream in the Rerun viewer while it runs."""
     overwrite: bool = False
     """Remove the results of an earlier run from DIR first."""
+
+    def check(self) -> None:
+        """ConfigError for a number that is out of range, whatever the input is."""
+        if self.max_frames is not None and self.max_frames < 1:
+            raise ConfigError(f"--max-frames is {self.max_frames}; expected at least 1")
+        if self.rate is not None and not 0 < self.rate < math.inf:
+            raise ConfigError(f"--rate is {self.rate}; expected frames per second above 0")
+        if self.threads is not None and not 1 <= self.threads <= MAX_THREADS:
+            raise ConfigError(f"--threads is {self.threads}; expected 1 to {MAX_THREADS}")
 
     def products(self) -> tuple[str, ...]:
         """--save as names; ConfigError for an unknown one."""
@@ -111,12 +124,13 @@ def main(argv: list[str] | None = None) -> int:
         return _fail(OUTPUT, "standard output was closed by its reader")
     except OSError as error:
         return _fail(OUTPUT, f"{options.out}: {error}")
+    except (RuntimeError, MemoryError) as error:  # what torch and allocators raise: out of memory, device lost, ...
+        return _fail(HERE, f"cannot run here: {one_sentence(error)}")
 
 
 def _run(options: Options) -> int:
-    products, image_size, out = options.products(), options.image_size(), Path(options.out)
-    if options.max_frames is not None and options.max_frames < 1:
-        raise ConfigError(f"--max-frames is {options.max_frames}; expected at least 1")
+    options.check()
+    products, image_size, out = options.products(), options.image_size(), _out_folder(options)
     from omnistream.io import open_source
 
     source = open_source(
@@ -129,14 +143,28 @@ def _run(options: Options) -> int:
 
     run = StreamRun(source, out, products, asdict(options), image_size)
     print(f"model   {run.model_words}", flush=True)
-    try:
-        summary = run.run()
-    finally:
-        run.write_report(out / REPORT)
+    summary = run.run()
     print(_table(summary, out))
     if summary.state == "interrupted":
         return _fail(INTERRUPTED, "interrupted; what was done by then is kept")
     return _fail(INPUT, summary.error) if summary.error else OK
+
+
+def _out_folder(options: Options) -> Path:
+    """--out; ConfigError where results would be taken for input by the next run."""
+    from omnistream.io.files import IMAGE_SUFFIXES
+
+    if not options.out.strip():
+        raise ConfigError("--out is empty; expected a folder for the results")
+    out, input_ = Path(options.out), Path(os.path.expanduser(options.input))
+    if out.exists() and input_.exists() and out.samefile(input_):
+        raise ConfigError(f"--out {out} is the input; choose another folder")
+    if out.is_dir():
+        found = (path.name for path in out.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+        pictures = sorted(name for name in found if name != SHEET)
+        if pictures:
+            raise ConfigError(f"--out {out} holds images, {pictures[0]} for one; choose another folder")
+    return out
 
 
 def _make_room(out: Path, overwrite: bool) -> None:

@@ -12,10 +12,10 @@ from typing import Any
 
 from omnistream.cli.interrupt import Interrupt
 from omnistream.cli.progress import Progress
-from omnistream.cli.report import Latencies, environment, write_report
+from omnistream.cli.report import Latencies, environment, one_sentence, write_report
 from omnistream.errors import InputError, StreamFull
 from omnistream.io.frames import DEFAULT_RATE, Frame, FrameSource
-from omnistream.io.results_folder import existing_results
+from omnistream.io.results_folder import REPORT, existing_results
 from omnistream.io.writers import ResultWriter
 from omnistream.stream.gate import ResetReason, StreamGate
 from omnistream.stream.result import StepResult
@@ -46,7 +46,7 @@ class Summary:
 
 
 class StreamRun:
-    """Loads the model, then `run` streams; `write_report` can be called at any time after."""
+    """Loads the model, then `run` streams. The report is in the folder from the start, and never stays "running"."""
 
     def __init__(
         self,
@@ -85,31 +85,42 @@ class StreamRun:
         """Stream to the end, to --max-frames or to Ctrl-C (after the frame at hand), and finish the files.
 
         A frame that cannot be read ends it too (`on_error` raise): `error` says so, and what came before is kept.
+        Whatever else goes wrong is raised, after the report says what it was.
         """
         summary, limit = self.summary, self._settings["max_frames"]
         total = min((n for n in (self._source.length, limit) if n is not None), default=None)
-        with self._writer(total) as writer, Progress(total) as progress, Interrupt() as interrupt:
-            self.write_report(self._out / "report.json")
-            begin = time.perf_counter()
-            try:
-                for frame, read_ms in self._frames(limit):
-                    self._one(frame, read_ms, writer)
-                    progress.step()
-                    if interrupt.wanted:
-                        break
-                summary.state = "interrupted" if interrupt.wanted else "done"
-            except InputError as error:
-                summary.state, summary.error = "failed", str(error)
-            summary.seconds = time.perf_counter() - begin
-            if not summary.stepped and summary.state == "done":
-                summary.state, summary.error = "failed", f"{self._source.description}: no frame could be streamed"
-            writer.finish()
-            summary.notes = list(writer.notes)
-        if self._source.skipped:
-            summary.drops["unreadable"] = self._source.skipped
-            summary.notes += [f"unreadable: {reason}" for reason in self._source.skip_reasons]
-        self._count_up()
+        writer = self._writer(total)  # what cannot be saved is refused here, before anything is written
+        try:
+            with writer, Progress(total) as progress, Interrupt() as interrupt:
+                self._write_report()
+                self._stream(limit, writer, progress, interrupt)
+        except BaseException as error:
+            summary.state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            summary.error = one_sentence(error)
+            raise
+        finally:
+            self._count_up()
+            self._write_report()
         return summary
+
+    def _stream(self, limit: int | None, writer: ResultWriter, progress: Progress, interrupt: Interrupt) -> None:
+        """All frames, and the files' ends."""
+        summary, begin = self.summary, time.perf_counter()
+        try:
+            for frame, read_ms in self._frames(limit):
+                self._one(frame, read_ms, writer)
+                progress.step()
+                if interrupt.wanted:
+                    break
+            state, error = "interrupted" if interrupt.wanted else "done", None
+        except InputError as unreadable:
+            state, error = "failed", str(unreadable)
+        finally:
+            summary.seconds = time.perf_counter() - begin
+        if not summary.stepped and state == "done":
+            state, error = "failed", f"{self._source.description}: no frame could be streamed"
+        writer.finish()
+        summary.state, summary.error, summary.notes = state, error, list(writer.notes)
 
     def _writer(self, total: int | None) -> ResultWriter:
         session = self._session
@@ -171,6 +182,9 @@ class StreamRun:
 
     def _count_up(self) -> None:
         summary, session = self.summary, self._session
+        if self._source.skipped:
+            summary.drops["unreadable"] = self._source.skipped
+            summary.notes += [f"unreadable: {reason}" for reason in self._source.skip_reasons]
         summary.latency_ms = self._latencies.summary()
         summary.rate = summary.stepped / summary.seconds if summary.seconds else 0.0
         stages = summary.latency_ms
@@ -179,7 +193,7 @@ class StreamRun:
         summary.cache_frames, summary.cache_slots, summary.cache_bytes = session.filled, session.slots, session.nbytes
         summary.files = existing_results(self._out)
 
-    def write_report(self, path: Path) -> None:
+    def _write_report(self) -> None:
         """Write report.json: result, settings, input, model, machine, versions, commit."""
         source, session, first = self._source, self._session, self._first
         report = {
@@ -205,4 +219,4 @@ class StreamRun:
             "engine": str(session.engine.spec),
             "environment": environment(),
         }
-        write_report(path, report)
+        write_report(self._out / REPORT, report)

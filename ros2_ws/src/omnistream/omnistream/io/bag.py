@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from omnistream.errors import InputError
+from omnistream.errors import InputError, OptionError
 from omnistream.io.bag_reader import BagReader, Topic, topic_table
 from omnistream.io.frames import DEFAULT_FRAME_ID, Frame, FrameSource
 from omnistream.io.pixels import DEPTH_ENCODINGS, decode_compressed, decode_image
+from omnistream.io.topic_names import is_rectified_topic
 
 RAW = "sensor_msgs/msg/Image"
 COMPRESSED = "sensor_msgs/msg/CompressedImage"
@@ -66,7 +67,7 @@ class BagImageSource(FrameSource):
         image = _pixels(message, self._topic.type)
         calibration = None
         if info is not None:
-            calibration = info.for_image(image.shape[0], image.shape[1], rectified="rect" in self._topic.name)
+            calibration = info.for_image(image.shape[0], image.shape[1], rectified=is_rectified_topic(self._topic.name))
         return Frame(
             image=image,
             stamp=(log_time if self._use_log_time else _nanoseconds(message.header.stamp)) / 1e9,
@@ -103,13 +104,15 @@ def _choose(bag: BagReader, wanted: str | None) -> Topic:
     if wanted is not None:
         named = [topic for topic in images if topic.name == wanted]
         if not named:
-            raise InputError(f"{bag.path}: no image topic {wanted!r}. The bag has:\n{topic_table(topics)}")
+            raise OptionError(f"{bag.path}: no image topic {wanted!r}. The bag has:\n{topic_table(topics)}")
         if _is_depth(bag, named[0]):
-            raise InputError(f"{bag.path}: {wanted} holds depth, not pictures. Image topics:\n{topic_table(images)}")
+            raise OptionError(f"{bag.path}: {wanted} holds depth, not pictures. Image topics:\n{topic_table(images)}")
         return named[0]
     pictures = [topic for topic in images if not _is_depth(bag, topic)] if len(images) > 1 else images
     if len(pictures) != 1:
-        raise InputError(f"{bag.path}: several image topics; choose one with topic:\n{topic_table(pictures or images)}")
+        raise OptionError(
+            f"{bag.path}: several image topics; choose one with topic:\n{topic_table(pictures or images)}"
+        )
     return pictures[0]
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from omnistream.errors import InputError
+from omnistream.errors import InputError, OptionError
 from omnistream.io.files import IMAGE_SUFFIXES, natural_key, read_depth, read_intrinsics, read_pose, read_rgb
 from omnistream.io.frames import DEFAULT_RATE, Frame, FrameSource
 
@@ -99,9 +99,9 @@ def list_images(folder: Path, pattern: str | None = None) -> list[Path]:
         try:
             found = [path for path in folder.glob(pattern) if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
         except (ValueError, NotImplementedError) as error:
-            raise InputError(f"pattern {pattern!r} is not one for files in {folder}: {error}") from error
+            raise OptionError(f"pattern {pattern!r} is not one for files in {folder}: {error}") from error
         if not found:
-            raise InputError(f"no image in {folder} matches {pattern!r}; {_contents(folder)}")
+            raise OptionError(f"no image in {folder} matches {pattern!r}; {_contents(folder)}")
         return sorted(found, key=natural_key)
     found = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
     found = [path for path in found if not path.name.startswith(".")]

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from omnistream.errors import InputError
+from omnistream.errors import InputError, OptionError
 
 OnError = Literal["raise", "skip"]
 
@@ -76,10 +76,10 @@ class FrameSource(ABC):
         """Set what is the same for all sources; see `open_source`. Returns self."""
         if rate is not None:
             if not (np.isfinite(rate) and rate > 0):
-                raise InputError(f"rate is {rate}; expected frames per second above 0")
+                raise OptionError(f"rate is {rate}; expected frames per second above 0")
             self.rate, self._restamp = rate, True
         if on_error not in ("raise", "skip"):
-            raise InputError(f"on_error is {on_error!r}; expected 'raise' or 'skip'")
+            raise OptionError(f"on_error is {on_error!r}; expected 'raise' or 'skip'")
         self.loop, self.on_error = loop, on_error
         return self
 

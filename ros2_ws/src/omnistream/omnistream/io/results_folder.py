@@ -9,7 +9,7 @@ from pathlib import Path
 PRODUCTS = ("depth", "poses", "features", "points", "sheet", "rrd")
 """What can be asked for."""
 
-POSES, SHEET, RERUN = "poses.txt", "sheet.png", "stream.rrd"
+POSES, SHEET, RERUN, REPORT = "poses.txt", "sheet.png", "stream.rrd", "report.json"
 RESULTS = ("depth", "features", "points", POSES, SHEET, RERUN)
 """The folders and files it becomes."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from omnistream.errors import InputError
+from omnistream.errors import InputError, OptionError
 from omnistream.io import recording, tum_folder
 from omnistream.io.bag import BagImageSource
 from omnistream.io.bag_reader import STORAGE_SUFFIXES, is_bag
@@ -39,12 +39,15 @@ def open_source(
         on_error: "raise" at the first unreadable frame, or "skip" it and count it in `source.skipped`.
 
     Raises:
-        InputError: nothing there, nothing readable, or an option that does not apply to this kind of input.
+        InputError: nothing there, or nothing readable; as OptionError, an option that does not apply to this input.
     """
-    path = Path(path).expanduser()
+    try:
+        path = Path(path).expanduser()
+    except RuntimeError as error:  # ~somebody, who has no home here
+        raise InputError(f"{path} does not exist: {error}") from error
     if not path.exists() and any(mark in str(path) for mark in "*?["):
         if pattern is not None:
-            raise InputError(f"{path} has wildcards and pattern is {pattern!r}; give one of the two")
+            raise OptionError(f"{path} has wildcards and pattern is {pattern!r}; give one of the two")
         path, pattern = _split_wildcards(path)
     if not path.exists():
         raise InputError(f"{path} does not exist; expected a video, an image, a folder of images or a bag")
@@ -79,7 +82,7 @@ def _refuse(path: Path, kind: str, **options: object) -> None:
     """An option without effect is a misunderstanding: say so."""
     for name, value in options.items():
         if value is not None:
-            raise InputError(f"{name} is {value!r}, but {path} is {kind}, where that means nothing")
+            raise OptionError(f"{name} is {value!r}, but {path} is {kind}, where that means nothing")
 
 
 def _split_wildcards(path: Path) -> tuple[Path, str]:

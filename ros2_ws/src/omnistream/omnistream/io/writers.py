@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
-from omnistream.errors import InputError
+from omnistream.errors import ConfigError
 from omnistream.geometry import rigid
 from omnistream.io.depth_files import write_depth_png
 from omnistream.io.files import write_npy
@@ -70,12 +70,12 @@ class ResultWriter:
         """
         unknown = sorted(set(products) - set(PRODUCTS))
         if unknown:
-            raise InputError(f"cannot save {', '.join(unknown)}; expected some of {', '.join(PRODUCTS)}")
+            raise ConfigError(f"cannot save {', '.join(unknown)}; expected some of {', '.join(PRODUCTS)}")
         self._folder, self._scale = folder, scale
         self.notes: list[str] = []
         self._products = {product for product in products if self._possible(product, outputs)}
         if products and not self._products:
-            raise InputError(f"nothing is left to save: {' '.join(self.notes)}")
+            raise ConfigError(f"nothing is left to save: {' '.join(self.notes)}")
         if "depth" in self._products and scale != "metric":
             self.notes.append(f"depth has scale {scale!r}: written as .npy alone, a PNG would claim millimetres.")
         likes = (_NEEDS[product] | _LIKES.get(product, frozenset()) for product in self._products)

@@ -41,6 +41,14 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def home_expanded(path: str | Path) -> Path:
+    """`path` with ~ and ~user replaced; `CheckpointError` for a user without a home here."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} does not exist: {error}") from error
+
+
 @contextmanager
 def new_directory(target: Path, *, replace: bool) -> Iterator[Path]:
     """Yields an empty directory beside `target` that takes its name when the block ends, and vanishes when it raises.
@@ -48,7 +56,7 @@ def new_directory(target: Path, *, replace: bool) -> Iterator[Path]:
     A reader sees the old directory or the new one, never a mixture. With `replace` an existing `target` is moved aside
     before the rename and removed after it; the caller decides whether `target` may be replaced.
     """
-    target = Path(os.path.abspath(target.expanduser()))
+    target = Path(os.path.abspath(home_expanded(target)))
     target = target.resolve() if target.is_symlink() else target
     target.parent.mkdir(parents=True, exist_ok=True)
     token = f"{os.getpid()}-{secrets.token_hex(4)}"

@@ -15,7 +15,7 @@ from omnistream.model.backbone import Backbone
 from omnistream.model.omnistream import OmniStream
 from omnistream.weights import dinov3_meta, dinov3_transformers, released
 from omnistream.weights.checkpoint import BACKBONE, Checkpoint
-from omnistream.weights.files import read_json
+from omnistream.weights.files import home_expanded, read_json
 from omnistream.weights.own import CONFIG_FILE, WEIGHTS_FILE, open_own, write_checkpoint
 from omnistream.weights.tensor_source import TensorSource, pth_file, safetensors_directory, safetensors_file
 
@@ -65,7 +65,7 @@ def import_checkpoint(
 
 def open_checkpoint(path: str | Path, *, allow_pth: bool = False) -> Checkpoint:
     """Find out what `path` is, read its configuration and check the header of its weights. Reads no weights."""
-    path = Path(path).expanduser()
+    path = home_expanded(path)
     if path.is_dir():
         return _open_directory(path)
     if not path.is_file():

@@ -32,7 +32,7 @@ from omnistream.errors import CheckpointError, ConfigError
 from omnistream.model.config import ModelConfig, config_from_dict, config_to_dict
 from omnistream.model.omnistream import OmniStream
 from omnistream.weights.checkpoint import Checkpoint
-from omnistream.weights.files import new_directory, read_json, sha256_of
+from omnistream.weights.files import home_expanded, new_directory, read_json, sha256_of
 from omnistream.weights.keymap import KeyMap, listing
 from omnistream.weights.shapes import model_shapes
 from omnistream.weights.tensor_source import safetensors_file, torch_dtype
@@ -86,7 +86,7 @@ def write_checkpoint(
     overwrite: bool,
 ) -> Path:
     """As `save_model`, from a state dict of `OmniStream(config)`."""
-    target = Path(directory).expanduser()
+    target = home_expanded(directory)
     _check_target(target, overwrite)
     stored = _to_disk_dtype(config, tensors, torch_dtype(dtype), dtype)
     try:
