@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
 from omnistream.cli import info
+from omnistream.engines.select import ENGINES, engine_report
 
 
 def test_json_has_every_section(capsys: pytest.CaptureFixture[str]) -> None:
@@ -15,8 +17,16 @@ def test_json_has_every_section(capsys: pytest.CaptureFixture[str]) -> None:
     report = json.loads(capsys.readouterr().out)
     assert {"software", "machine", "torch", "engines"} <= set(report)
     assert report["engines"]["values"]["torch"].startswith("yes")
-    assert set(info.ENGINE_MODULES) < set(report["engines"]["values"])
+    assert report["engines"]["values"] == {status.name: str(status) for status in engine_report()}
     assert report["machine"]["values"]["memory GB"] > 0
+
+
+def test_every_engine_is_told_and_why_not(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    info.main(["--json"])
+    told = json.loads(capsys.readouterr().out)["engines"]["values"]
+    assert set(told) == set(ENGINES)
+    assert told["onnxruntime"].startswith("no: not installed (pip install")
 
 
 def test_the_ros_section_comes_by_entry_point(capsys: pytest.CaptureFixture[str]) -> None:

@@ -139,3 +139,20 @@ def make_video(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return make
+
+
+def _read_ply(path: Path) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    header, _, body = path.read_bytes().partition(b"end_header\n")
+    words = [line.split() for line in header.decode("ascii").splitlines()]
+    sizes = {line[1]: int(line[2]) for line in words if line[0] == "obj_info"}
+    numpy_types = {"float": "<f4", "uchar": "u1"}
+    vertex = np.dtype([(line[2], numpy_types[line[1]]) for line in words if line[0] == "property"])
+    vertices = np.frombuffer(body, vertex).reshape(sizes["num_rows"], sizes["num_cols"])
+    points = np.stack([vertices[name] for name in ("x", "y", "z")], axis=-1)
+    return points, np.stack([vertices[name] for name in ("red", "green", "blue")], axis=-1)
+
+
+@pytest.fixture
+def read_ply() -> Callable[[Path], tuple[NDArray[np.float32], NDArray[np.uint8]]]:
+    """Points [H, W, 3] and colours [H, W, 3] of an organised binary PLY, read by what its header says."""
+    return _read_ply

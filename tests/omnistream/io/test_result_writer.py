@@ -15,7 +15,6 @@ from omnistream import StreamSession
 from omnistream.errors import ConfigError, InputError
 from omnistream.geometry import rigid
 from omnistream.io.frames import Frame
-from omnistream.io.ply import read_ply
 from omnistream.io.results_folder import PRODUCTS, existing_results, remove_results
 from omnistream.io.trajectory import read_tum
 from omnistream.io.writers import ResultWriter
@@ -43,7 +42,7 @@ def stream(
     return writer, results
 
 
-def test_everything_of_a_metric_model(make_model: Callable, tmp_path: Path) -> None:
+def test_everything_of_a_metric_model(make_model: Callable, tmp_path: Path, read_ply: Callable) -> None:
     writer, results = stream(make_model("metric"), tmp_path, FILES, reset_at=2)
     assert writer.notes == []
     for index, result in enumerate(results):

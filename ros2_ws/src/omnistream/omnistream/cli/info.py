@@ -8,7 +8,6 @@ Sections of other packages come by the entry point group `omnistream.info`: a fu
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import platform
@@ -24,12 +23,6 @@ EXIT_CODES = "exit codes: 0 printed; 1 printed and --check found a problem; 2 wr
 
 # Flags that decide how fast a network runs, as Linux names them.
 CPU_FLAGS = ("avx2", "fma", "avx512f", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "asimd", "bf16", "sve")
-# Engine: the module it needs, and what installs it.
-ENGINE_MODULES = {
-    "torch": ("torch", "pip install torch"),
-    "onnxruntime": ("onnxruntime", "pip install 'omnistream[export]'"),
-    "tensorrt": ("tensorrt", "pip install 'omnistream[tensorrt]'"),
-}
 PACKAGES = ("numpy", "pillow", "safetensors", "av", "rosbags", "rerun-sdk", "onnxruntime", "tensorrt", "transformers")
 
 
@@ -150,20 +143,9 @@ def torch_section() -> Section:
 
 def engines() -> Section:
     """Which engines run here, why the others do not, and what `engine:=auto` takes."""
-    from omnistream.engines.select import ENGINES, choose_device, choose_dtype
+    from omnistream.engines.select import engine_report
 
-    values: dict[str, object] = {}
-    for name, (module, remedy) in ENGINE_MODULES.items():
-        if name not in ENGINES:
-            values[name] = f"no: not in omnistream {_version('omnistream')}"
-        elif importlib.util.find_spec(module) is None:
-            values[name] = f"no: {module} is not installed ({remedy})"
-        else:
-            values[name] = f"yes: {_version(module)}"
-    device = choose_device("auto")
-    dtype = str(choose_dtype("auto", device)).removeprefix("torch.")
-    values["auto"] = f"torch on {device} in {dtype}"
-    return Section(values)
+    return Section({status.name: str(status) for status in engine_report()})
 
 
 def _from_entry_point(point: EntryPoint) -> Section:

@@ -38,17 +38,3 @@ def write_ply(path: Path, points: NDArray[Any], colours: NDArray[np.uint8], comm
     lines += [f"property {_TYPES[VERTEX[name].str]} {name}" for name in VERTEX.names or ()]
     header = "\n".join([*lines, "end_header", ""]).encode("ascii", "replace")
     write_bytes(path, header + vertices.tobytes())
-
-
-def read_ply(path: Path) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Points [H, W, 3] and colours [H, W, 3] of a file that `write_ply` wrote; InputError for any other."""
-    header, found, body = path.read_bytes().partition(b"end_header\n")
-    words = [line.split() for line in header.decode("ascii", "replace").splitlines()]
-    sizes = {line[1]: int(line[2]) for line in words if len(line) == 3 and line[0] == "obj_info"}
-    names = [line[2] for line in words if len(line) == 3 and line[0] == "property"]
-    shape = (sizes.get("num_rows", -1), sizes.get("num_cols", -1))
-    if not found or tuple(names) != VERTEX.names or len(body) != shape[0] * shape[1] * VERTEX.itemsize:
-        raise InputError(f"{path}: not an organised point file of ours (x y z red green blue, {shape}), or cut off")
-    vertices = np.frombuffer(body, VERTEX).reshape(shape)
-    points = np.stack([vertices[name] for name in ("x", "y", "z")], axis=-1)
-    return points, np.stack([vertices[name] for name in ("red", "green", "blue")], axis=-1)

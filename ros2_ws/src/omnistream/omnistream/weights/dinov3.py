@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What both namings of DINOv3 share: which tokens of ours DINOv3 does not have, and where they start.
+"""What both namings of DINOv3 share: sizes from shapes, and the tokens of ours that DINOv3 does not have.
 
 DINOv3 has one set of register tokens; ours start as two equal sets (first frame, later frames). It has no camera token
 and no aspect-ratio embedding: the token starts as a truncated normal of std 0.02 with a fixed seed, the embedding as
@@ -8,14 +8,57 @@ zeros, so that the same file always gives the same model.
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Literal
+
 import torch
 from torch import Tensor
 
-from omnistream.model.config import BackboneConfig
+from omnistream.model.config import BackboneConfig, ModelConfig
+from omnistream.weights.foreign_config import backbone_config, backbone_only
 from omnistream.weights.keymap import KeyMap, Slot
+from omnistream.weights.shapes import HEAD_WIDTH, count_layers, heads_for, mlp_ratio_for, shape_of
+from omnistream.weights.tensor_source import TensorSource
 
 CAMERA_TOKEN_SEED = 0
 CAMERA_TOKEN_STD = 0.02
+
+
+def config_from_shapes(
+    source: TensorSource,
+    *,
+    cls: str,
+    patches: str,
+    registers: str,
+    layers: str,
+    gate: str,
+    gated_up: str,
+    up: str,
+    head_width: int = HEAD_WIDTH,
+) -> ModelConfig:
+    """Configuration of a file without config.json, given the file's names.
+
+    cls, patches, registers: of these tensors. layers: what the numbers of the blocks follow, as in `blocks.`.
+    gate: the linear of a block that only a gated feed-forward has; gated_up, up: the one from which its width is read.
+    """
+    _, _, dim = shape_of(source, cls, 3)
+    _, _, patch, _ = shape_of(source, patches, 4)
+    gated = any(f".{gate}." in name for name in source.tensors)
+    width, _ = shape_of(source, f"{layers}0.{gated_up if gated else up}.weight", 2)
+    tokens = source.tensors.get(registers)
+    ffn: Literal["mlp", "swiglu"] = "swiglu" if gated else "mlp"
+    path = Path(source.where)
+    backbone = backbone_config(
+        path,
+        dim=dim,
+        depth=count_layers(source, layers),
+        heads=heads_for(dim, head_width, source.where),
+        patch_size=patch,
+        registers=tokens.shape[1] if tokens and len(tokens.shape) == 3 else 0,
+        mlp_ratio=mlp_ratio_for(dim, width, ffn, source.where),
+        ffn=ffn,
+    )
+    return backbone_only(path, backbone, image_size=224)
 
 
 def map_tokens(result: KeyMap, config: BackboneConfig, cls: str, mask: str, registers: str) -> None:

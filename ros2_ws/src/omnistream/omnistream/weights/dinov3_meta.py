@@ -7,25 +7,14 @@ which is what it means. `rope_embed.periods` is a buffer; it is compared with th
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Literal
-
 import torch
 from torch import Tensor
 
 from omnistream.errors import CheckpointError
 from omnistream.model.config import BackboneConfig, ModelConfig
-from omnistream.weights.dinov3 import map_tokens
-from omnistream.weights.foreign_config import backbone_config, backbone_only
+from omnistream.weights.dinov3 import config_from_shapes, map_tokens
 from omnistream.weights.keymap import KeyMap, Slot
-from omnistream.weights.shapes import (
-    HEAD_WIDTH,
-    backbone_shapes,
-    count_layers,
-    heads_for,
-    mlp_ratio_for,
-    shape_of,
-)
+from omnistream.weights.shapes import HEAD_WIDTH, backbone_shapes, shape_of
 from omnistream.weights.tensor_source import TensorSource
 
 PERIODS = "rope_embed.periods"
@@ -37,25 +26,18 @@ TOKENS = ("cls_token", "mask_token", "register_token", "camera_token", "ar_embed
 
 def infer_config(source: TensorSource) -> ModelConfig:
     """Configuration of a file, from its shapes. The periods tell the head width; without them it is taken to be 64."""
-    _, _, dim = shape_of(source, "cls_token", 3)
-    _, _, patch, _ = shape_of(source, "patch_embed.proj.weight", 4)
-    gated = any(".mlp.w1." in name for name in source.tensors)
-    width, _ = shape_of(source, f"blocks.0.mlp.{'w1' if gated else 'fc1'}.weight", 2)
     head_width = 4 * shape_of(source, PERIODS, 1)[0] if PERIODS in source.tensors else HEAD_WIDTH
-    storage = source.tensors.get("storage_tokens")
-    ffn: Literal["mlp", "swiglu"] = "swiglu" if gated else "mlp"
-    path = Path(source.where)
-    backbone = backbone_config(
-        path,
-        dim=dim,
-        depth=count_layers(source, "blocks."),
-        heads=heads_for(dim, head_width, source.where),
-        patch_size=patch,
-        registers=storage.shape[1] if storage and len(storage.shape) == 3 else 0,
-        mlp_ratio=mlp_ratio_for(dim, width, ffn, source.where),
-        ffn=ffn,
+    return config_from_shapes(
+        source,
+        cls="cls_token",
+        patches="patch_embed.proj.weight",
+        registers="storage_tokens",
+        layers="blocks.",
+        gate="mlp.w1",
+        gated_up="mlp.w1",
+        up="mlp.fc1",
+        head_width=head_width,
     )
-    return backbone_only(path, backbone, image_size=224)
 
 
 def mapping(config: BackboneConfig) -> KeyMap:

@@ -12,10 +12,10 @@ from typing import Literal
 import torch
 
 from omnistream.model.config import BackboneConfig, ModelConfig
-from omnistream.weights.dinov3 import map_tokens
+from omnistream.weights.dinov3 import config_from_shapes, map_tokens
 from omnistream.weights.foreign_config import Fields, backbone_config, backbone_only, with_preprocessor
 from omnistream.weights.keymap import KeyMap, Slot
-from omnistream.weights.shapes import HEAD_WIDTH, count_layers, heads_for, mlp_ratio_for, shape_of
+from omnistream.weights.shapes import mlp_ratio_for
 from omnistream.weights.tensor_source import TensorSource
 
 
@@ -45,24 +45,16 @@ def read_config(directory: Path) -> ModelConfig:
 
 def infer_config(source: TensorSource) -> ModelConfig:
     """Configuration of a bare file, from its shapes; heads are taken to be 64 wide."""
-    _, _, dim = shape_of(source, "embeddings.cls_token", 3)
-    _, _, patch, _ = shape_of(source, "embeddings.patch_embeddings.weight", 4)
-    gated = any(".mlp.gate_proj." in name for name in source.tensors)
-    width, _ = shape_of(source, "layer.0.mlp.up_proj.weight", 2)
-    registers = source.tensors.get("embeddings.register_tokens")
-    ffn: Literal["mlp", "swiglu"] = "swiglu" if gated else "mlp"
-    path = Path(source.where)
-    backbone = backbone_config(
-        path,
-        dim=dim,
-        depth=count_layers(source, "layer."),
-        heads=heads_for(dim, HEAD_WIDTH, source.where),
-        patch_size=patch,
-        registers=registers.shape[1] if registers and len(registers.shape) == 3 else 0,
-        mlp_ratio=mlp_ratio_for(dim, width, ffn, source.where),
-        ffn=ffn,
+    return config_from_shapes(
+        source,
+        cls="embeddings.cls_token",
+        patches="embeddings.patch_embeddings.weight",
+        registers="embeddings.register_tokens",
+        layers="layer.",
+        gate="mlp.gate_proj",
+        gated_up="mlp.up_proj",
+        up="mlp.up_proj",
     )
-    return backbone_only(path, backbone, image_size=224)
 
 
 def canonical(source: TensorSource) -> TensorSource:
