@@ -42,7 +42,7 @@ from omnistream_ros.domains import reserved_domain_id
 from omnistream_ros.environment import loopback_environment
 from omnistream_ros.images import image_message, stamp_to_ns
 from omnistream_ros.pacing import Timetable, wait_until
-from omnistream_ros.processes import ChildProcess, ProcessGroup, patient_threads
+from omnistream_ros.processes import ChildProcess, ProcessGroup
 from omnistream_ros.qos import qos_profile
 from omnistream_ros.up import NODES
 
@@ -217,6 +217,7 @@ def _node(weights: str, threads: int) -> Iterator[Client]:
         "weights": weights,
         "image_topic": "/camera/image_raw",
         "num_threads": threads,
+        "exit_on_failure": "true",
         "max_gap": 1000.0,  # this process is slow between two images, on purpose
     }
     words = ["--ros-args", *(word for name, value in parameters.items() for word in ("-p", f"{name}:={value}"))]
@@ -281,6 +282,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    if patient := patient_threads():  # as for the node; OpenMP reads it when it is loaded, which has happened by now
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | patient)
+    # As for the node, see omnistream_perception; OpenMP reads it when it is loaded, which has happened by now.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | {"OMP_WAIT_POLICY": "PASSIVE"})
     sys.exit(main())

@@ -62,6 +62,7 @@ def reference() -> str:
     from omnistream_perception import parameters as perception
     from omnistream_perception.outputs import TOPICS
     from omnistream_ros.camera_parameters import PARAMETERS as CAMERA_SOURCE
+    from omnistream_ros.lifecycle import LIFECYCLE_PARAMETERS
 
     services = perception_services()
     parts = [
@@ -80,7 +81,7 @@ def reference() -> str:
         "### Services\n",
         table(("service", "type", "what"), services),
         "### Parameters\n",
-        parameter_table(perception.NODE),
+        parameter_table((*LIFECYCLE_PARAMETERS, *perception.NODE)),
         "For each camera; with several, the name is `cameras.<camera>.<parameter>`:\n",
         parameter_table(perception.CAMERA),
         "## camera_source\n",

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,6 +20,7 @@ import pytest
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
+from omnistream.io.recording_writer import RecordingWriter
 from omnistream_msgs.msg import StreamStatus
 from omnistream_ros import images
 from omnistream_ros.testing import Graph
@@ -67,12 +70,12 @@ def arguments(**parameters: Any) -> list[str]:
     return ["--ros-args", *(word for name, value in parameters.items() for word in ("-p", f"{name}:={value}"))]
 
 
-def wait_until_active(graph: Graph, process: subprocess.Popen[str]) -> None:
+def wait_until_active(graph: Graph, process: subprocess.Popen[str], seconds: float = 20) -> None:
     """Fails with the output of the process when that does not become active."""
     states = graph.collect(StreamStatus, "/perception/status", "latched", connect=False)
     try:
         active = (StreamStatus.STATE_ACTIVE, StreamStatus.STATE_STALE)  # stale: discovery took longer than a second
-        graph.wait(lambda: states and states[-1].state in active, "the node to be active", 20)
+        graph.wait(lambda: states and states[-1].state in active, "the node to be active", seconds)
     except AssertionError as error:
         process.kill()
         raise AssertionError(f"{error}; its output:\n{process.communicate()[0]}") from None
@@ -130,6 +133,40 @@ def test_refused_parameter_ends_with_two_and_one_sentence(ros_domain: int, launc
     output = process.communicate(timeout=30)[0]
     assert process.returncode == 2
     assert "policy" in output and "'yesterday'" in output and "Traceback" not in output
+
+
+def commands_of_readme() -> list[list[str]]:
+    text = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+    return [shlex.split(line)[1:] for line in re.findall(r"^    (omnistream-up .*)$", text, re.MULTILINE)]
+
+
+def test_the_command_lines_of_the_readme_start(ros_domain: int, launch: Any, tmp_path: Path) -> None:
+    recording = tmp_path / "my_recording"
+    with RecordingWriter(recording, rate=30.0, size=(48, 64)) as writer:
+        writer.add(np.zeros((48, 64, 3), np.uint8))
+    commands = commands_of_readme()
+    assert {words[0] for words in commands} == {"perception", "camera"}
+    for words in commands:
+        words = [word.replace("my_recording/", str(recording)) for word in words]
+        process = launch("-m", "omnistream_ros.up", *words)
+        if words[0] == "camera":
+            output = process.communicate(timeout=30)[0]
+            assert process.returncode == 0 and "1 images" in output, output
+            continue
+        with Graph(ros_domain) as graph:
+            wait_until_active(graph, process, seconds=60)
+        assert ending(process, signal.SIGINT)[0] == 0
+
+
+@pytest.mark.parametrize("own", [None, "ACTIVE"])
+def test_threads_of_the_model_sleep_while_they_wait_unless_the_user_says_otherwise(own: str | None) -> None:
+    """OpenMP itself tells what it was loaded with."""
+    env = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | {"OMP_DISPLAY_ENV": "TRUE"}
+    if own is not None:
+        env["OMP_WAIT_POLICY"] = own
+    program = f"import {MODULE}; import torch; torch.ones(10).sum()"
+    told = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True).stderr
+    assert f"OMP_WAIT_POLICY = '{own or 'PASSIVE'}'" in told, told
 
 
 def test_misspelt_parameter_is_reported(ros_domain: int, launch: Any, weights: dict[str, str]) -> None:

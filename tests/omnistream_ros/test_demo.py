@@ -135,6 +135,16 @@ def test_an_input_that_does_not_exist_is_refused_before_anything_starts(demo: De
     assert code == 2 and "does not exist" in output
 
 
+def test_options_that_cannot_be_are_refused_in_one_sentence(recording: Path, tmp_path: Path, demo: Demo) -> None:
+    demo.out.write_text("a file")
+    demo.start(recording)
+    code, output = demo.finish()
+    assert code == 2 and "--out" in output and "expected a folder" in output and "Traceback" not in output, output
+    demo.start(recording, "--duration", "-1")
+    code, output = demo.finish()
+    assert code == 2 and "--duration" in output and "Traceback" not in output, output
+
+
 def test_weights_that_cannot_be_loaded_are_the_reason_given(recording: Path, tmp_path: Path, demo: Demo) -> None:
     demo.start(recording, "--weights", tmp_path)
     code, output = demo.finish()

@@ -14,7 +14,7 @@ from sensor_msgs.msg import Image
 
 from omnistream.io.recording_writer import RecordingWriter
 from omnistream_ros.testing import Graph
-from omnistream_ros.up import main, split_commands
+from omnistream_ros.up import NODES, NodeModule, main, split_commands
 
 pytestmark = pytest.mark.ros
 
@@ -35,6 +35,11 @@ def start(*words: object) -> "subprocess.Popen[str]":
     )  # fmt: skip
 
 
+def finish(process: "subprocess.Popen[str]") -> tuple[int, str]:
+    output, _ = process.communicate(timeout=60)
+    return process.returncode, output
+
+
 def test_commands_are_split_at_plus() -> None:
     words = ["camera", "--ros-args", "-p", "input:=a", "+", "perception", "-x", "+", "camera"]
     assert split_commands(words) == [
@@ -44,12 +49,74 @@ def test_commands_are_split_at_plus() -> None:
     ]
 
 
-@pytest.mark.parametrize("words", [["fly"], ["camera", "+"], ["+", "camera"], ["camera", "+", "+", "camera"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["camera", "+", "demo"],
+        ["demo", "+", "camera"],
+        ["--domain", "500", "camera"],
+        ["fly"],
+        ["camera", "+"],
+        ["+", "camera"],
+        ["camera", "+", "+", "camera"],
+    ],
+)
 def test_what_is_no_command_is_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_info:
         main(words)
     assert exit_info.value.code == 2
     assert "expected" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--timeout", "5"], ["--network", "robot"], ["--network", "keep"]])
+def test_options_that_mean_nothing_to_the_demo_are_refused(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        main([*words, "demo"])
+    assert exit_info.value.code == 2
+    assert "only --domain" in capsys.readouterr().err
+
+
+def test_the_domain_is_handed_on_to_the_demo(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--domain", "500", "demo"])
+    assert "--domain: invalid choice: 500" in capsys.readouterr().err
+
+
+def test_a_node_whose_package_is_missing_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(NODES, "camera", NodeModule("no_such_package.node", ""))
+    assert main(["camera"]) == 1
+    assert "camera is not installed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("node", ["camera", "perception"])
+def test_what_a_node_takes_and_what_it_refuses(node: str, tmp_path: Path) -> None:
+    """One process after the other, without a graph: none of these gets as far as that."""
+    code, output = finish(start(node, "--help"))
+    assert code == 0
+    assert all(word in output for word in ("--params-file", "image" if node == "camera" else "image_topic", "default"))
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("a: [1\n")
+    for words, named in (
+        (["--bogus"], "--bogus"),
+        (["--ros-args", "--bogus"], "--bogus"),
+        (["--ros-args", "-p", "nonsense"], "nonsense"),
+        (["--ros-args", "--params-file", "/nowhere.yaml"], "/nowhere.yaml"),
+        (["--ros-args", "--params-file", broken], "broken.yaml"),
+    ):
+        code, output = finish(start(node, *words))
+        assert code == 2 and "Traceback" not in output, output
+        last = output.splitlines()[-1]
+        assert last.startswith(f"[{node}] error: ") and named in last, output
+
+
+def test_a_node_that_cannot_start_ends_everything(ros_domain: int) -> None:
+    """Without a lifecycle manager nobody would mend it."""
+    code, output = finish(start("perception", "--ros-args", "-p", "weights:=/nowhere"))
+    assert code == 1 and "/nowhere does not exist" in output, output
 
 
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The perception node: camera images in; depth, pose, features and points out, by one model for all cameras.
 
+    omnistream-up perception --ros-args -p weights:=... -p image_topic:=/camera/image_raw
     ros2 run omnistream_perception perception_node --ros-args -p weights:=... -p image_topic:=/camera/image_raw
 
-This file is the lifecycle and the services. What happens to an image is in `camera`, what comes out in `outputs`.
+All topics, services and messages: docs/reference.md. Several cameras: -p cameras:="[front, wrist]"; the parameters of
+each are then called cameras.front.image_topic and so on.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from omnistream.stream.gate import DropReason, ResetReason
 from omnistream_msgs.msg import StreamStatus
 from omnistream_msgs.srv import LoadWeights, SetWindow
 from omnistream_ros.diagnostics import Diagnostics, Level, Report
-from omnistream_ros.lifecycle import ManagedNode, State
+from omnistream_ros.lifecycle import LIFECYCLE_PARAMETERS, ManagedNode, State
+from omnistream_ros.parameters import help_text
 from omnistream_ros.qos import qos_profile
 from omnistream_ros.running import run
 from omnistream_ros.worker import Worker
@@ -33,7 +36,7 @@ from omnistream_ros.worker import Worker
 from . import model as models
 from .camera import Arrival, Camera
 from .memory import MIB, used_gpu_bytes
-from .parameters import NODE, CameraSettings, camera_specs
+from .parameters import CAMERA, NODE, CameraSettings, camera_specs
 from .status import engine_name, status_message
 from .transforms import StaticTransforms, TransformPublisher, tf_available
 
@@ -44,7 +47,7 @@ CALL_TIMEOUT = 30.0
 
 
 class PerceptionNode(ManagedNode):
-    """See the module; parameters in `parameters`, topics in `outputs`, services in `SERVICES`.
+    """The lifecycle and the services. What happens to an image is in `camera`, what comes out in `outputs`.
 
     Args:
         name: node name; remapped as usual.
@@ -324,7 +327,8 @@ class PerceptionNode(ManagedNode):
 
 def main(args: Sequence[str] | None = None) -> int:
     """The executable; returns its exit code."""
-    return run(PerceptionNode, args, threads=2)
+    parameters = (*LIFECYCLE_PARAMETERS, *NODE, *CAMERA)
+    return run(PerceptionNode, args, threads=2, help_text=help_text(__doc__ or "", parameters))
 
 
 if __name__ == "__main__":

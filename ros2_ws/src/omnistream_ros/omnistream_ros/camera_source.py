@@ -35,7 +35,7 @@ from omnistream_ros.camera_parameters import PARAMETERS, intrinsics_matrix
 from omnistream_ros.diagnostics import Diagnostics, Level, Report
 from omnistream_ros.images import seconds_to_stamp
 from omnistream_ros.pacing import Timetable, wait_until
-from omnistream_ros.parameters import Effect, Parameters, reference_rows
+from omnistream_ros.parameters import Parameters, help_text
 from omnistream_ros.qos import qos_profile
 from omnistream_ros.running import run
 
@@ -53,6 +53,7 @@ class CameraSource(Node):
     Attributes:
         finished: set at the end of the recording, after `stop`, or after an error.
         error: what reading or publishing raised, or None.
+        exit_code: 1 after an error, else 0.
         published: images sent so far.
 
     Raises:
@@ -63,6 +64,7 @@ class CameraSource(Node):
         super().__init__("camera", **keywords)
         self.finished = threading.Event()
         self.error: Exception | None = None
+        self.exit_code = 0
         self.published = 0
         self._stopping = threading.Event()
         p = self.parameters = Parameters(self, PARAMETERS)
@@ -123,7 +125,7 @@ class CameraSource(Node):
         try:
             self._publish_all()
         except Exception as error:  # of this thread; main turns it into the exit code
-            self.error = error
+            self.error, self.exit_code = error, 1
             expected = isinstance(error, OmniStreamError)
             self.get_logger().fatal(str(error) if expected else traceback.format_exc())
         finally:
@@ -182,27 +184,7 @@ class CameraSource(Node):
 
 def main(args: Sequence[str] | None = None) -> int:
     """Runs the node; 0 at the end of the recording or after a signal, 1 when reading failed, 2 when it was refused."""
-    if {"-h", "--help"} & set(sys.argv[1:] if args is None else args):
-        print(help_text())
-        return 0
-    nodes: list[CameraSource] = []
-
-    def make_node() -> CameraSource:
-        nodes.append(CameraSource())
-        return nodes[0]
-
-    code = run(make_node, args)
-    return 1 if code == 0 and nodes[0].error is not None else code
-
-
-def help_text() -> str:
-    """The module's text and its parameters, for --help."""
-    lines = [(__doc__ or "").strip(), "", "Parameters (--ros-args -p NAME:=VALUE, or --params-file FILE):"]
-    for name, kind, default, allowed, description in reference_rows(PARAMETERS):
-        description = description.removesuffix(f" ({Effect.START.value})")
-        lines.append(f"  {name:<21}{kind}, default {default}" + (f", {allowed}" if allowed else ""))
-        lines.append(f"  {'':<21}{description}")
-    return "\n".join(lines)
+    return run(CameraSource, args, help_text=help_text(__doc__ or "", PARAMETERS))
 
 
 if __name__ == "__main__":

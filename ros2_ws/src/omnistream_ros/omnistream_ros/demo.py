@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +25,8 @@ from omnistream.errors import InputError, OmniStreamError
 from omnistream.io import open_source
 from omnistream_ros.demo_report import report, table, untrained
 from omnistream_ros.domains import reserved_domain_id
-from omnistream_ros.environment import loopback_environment
-from omnistream_ros.processes import ChildProcess, ProcessGroup, patient_threads
+from omnistream_ros.environment import MAX_DOMAIN_ID, loopback_environment
+from omnistream_ros.processes import ChildProcess, ProcessGroup
 from omnistream_ros.recorder import Recorder
 from omnistream_ros.up import NODES
 
@@ -101,17 +101,21 @@ class Demo:
 
     def run(self) -> None:
         """Streams, reports, writes. Raises DemoFailed with the last lines of the process that failed."""
-        self._out.mkdir(parents=True, exist_ok=True)
+        try:
+            self._out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"--out is {self._out} ({error.strerror}); expected a folder, or a name for one") from None
         self._say(self._recording.description)
-        with reserved_domain_id() as domain_id, (self._out / "nodes.log").open("w") as log, self._group:
-            os.environ.update(loopback_environment(domain_id) | patient_threads())
+        domain = reserved_domain_id() if self._options.domain is None else nullcontext(self._options.domain)
+        with domain as domain_id, (self._out / "nodes.log").open("w") as log, self._group:
+            os.environ.update(loopback_environment(domain_id))
             os.environ.setdefault("ROS_LOG_DIR", str((self._out / "ros_log").absolute()))
             echo = sys.stdout if self._options.verbose else log
             self._say("starting the perception node and the camera")
             self._group.start("perception", NODES["perception"].module, self._perception_args(), echo=echo)
             camera = self._group.start("camera", NODES["camera"].module, self._camera_args(), echo=echo)
             with _spinning_recorder() as recorder:
-                self._wait(lambda: _is_active(recorder), "the perception node to become active", START_LIMIT_S)
+                self._wait(lambda: _is_active(recorder), "the activation of the perception node", START_LIMIT_S)
                 self._say("streaming")
                 recorder.watch_camera()
                 self._stream(camera, recorder)
@@ -240,6 +244,13 @@ def _ros_parameters(**values: object) -> list[str]:
     return ["--ros-args", *(word for name, value in values.items() for word in ("-p", f"{name}:={json.dumps(value)}"))]
 
 
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return value
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="omnistream-up demo",
@@ -259,9 +270,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--topic", help="image topic of a rosbag2 that has several")
     parser.add_argument("--out", type=Path, default=Path("build/demo"), metavar="DIR", help="default: %(default)s")
-    parser.add_argument("--rate", type=float, default=0.0, metavar="HZ", help="default: the recording's own")
+    parser.add_argument("--rate", type=_positive, default=0.0, metavar="HZ", help="default: the recording's own")
     parser.add_argument(
-        "--duration", type=float, default=120.0, metavar="S", help="stream at most so long (default: %(default)g)"
+        "--duration", type=_positive, default=120.0, metavar="S", help="stream at most so long (default: %(default)g)"
+    )
+    parser.add_argument(
+        "--domain",
+        type=int,
+        choices=range(MAX_DOMAIN_ID + 1),
+        metavar="N",
+        help=f"ROS_DOMAIN_ID, 0..{MAX_DOMAIN_ID} (default: a free one)",
     )
     parser.add_argument("--weights", default="default", metavar="PATH", help="checkpoint (default: %(default)s)")
     parser.add_argument(

@@ -32,6 +32,13 @@ LIFECYCLE_PARAMETERS = (
         "Configure and activate by itself. Set it to false where a lifecycle manager does that.",
         effect=Effect.START,
     ),
+    ParameterSpec(
+        "exit_on_failure",
+        False,
+        "End the process with exit code 1 when autostart fails or a fault ends the active state; omnistream-up sets "
+        "it. Otherwise the node stays, unconfigured, for somebody to mend and configure it.",
+        effect=Effect.START,
+    ),
 )
 
 
@@ -66,6 +73,9 @@ class ManagedNode(LifecycleNode):
         self.parameters = Parameters(
             self, [*LIFECYCLE_PARAMETERS, *specs], locked=lambda: self.state in (State.INACTIVE, State.ACTIVE)
         )
+        self.finished = threading.Event()
+        """Set when the process should end; see `exit_on_failure`."""
+        self.exit_code = 0
         self._pending_fault = ""
         self._transitions = threading.RLock()  # one at a time, whatever the executor: `stop` waits for a configure
         self._stopping = False
@@ -176,6 +186,7 @@ class ManagedNode(LifecycleNode):
         if self._pending_fault and self.state is State.ACTIVE:
             self.get_logger().error(f"leaving the active state: {self._pending_fault}")
             self._attempt(self.trigger_deactivate)
+            self._end_if_wanted()
         self._pending_fault = ""
 
     def _start_once(self) -> None:
@@ -185,7 +196,14 @@ class ManagedNode(LifecycleNode):
         if self.parameters["autostart"] and self.state is State.UNCONFIGURED:
             result = self._attempt(self.trigger_configure)
             if result is TransitionCallbackReturn.SUCCESS and not self._stopping:
-                self._attempt(self.trigger_activate)
+                result = self._attempt(self.trigger_activate)
+            if result is not TransitionCallbackReturn.SUCCESS:
+                self._end_if_wanted()
+
+    def _end_if_wanted(self) -> None:
+        if self.parameters["exit_on_failure"]:
+            self.exit_code = 1
+            self.finished.set()
 
     def _attempt(self, trigger: Callable[[], Any]) -> Any:
         try:

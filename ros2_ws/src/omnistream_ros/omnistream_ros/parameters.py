@@ -139,7 +139,6 @@ class Parameters(Mapping[str, Any]):
         self._specs: dict[str, ParameterSpec] = {}
         self._locked = locked
         self._overwriting = False
-        self._listeners: list[Callable[[str, Any], None]] = []
         self._values: dict[str, Any] = {}
         self.declare(specs)
         node.add_on_set_parameters_callback(self._refuse)
@@ -152,10 +151,6 @@ class Parameters(Mapping[str, Any]):
                 raise ConfigError(f"parameter {spec.name!r} is in the table twice")
             self._specs[spec.name] = spec
             self._values[spec.name] = self._declare(spec)
-
-    def on_change(self, listener: Callable[[str, Any], None]) -> None:
-        """`listener(name, value)` is called after a parameter has changed, in the thread of the parameter service."""
-        self._listeners.append(listener)
 
     def overwrite(self, name: str, value: Any) -> None:
         """Sets a parameter from inside, locked or not: when a service has changed what it stands for."""
@@ -233,8 +228,6 @@ class Parameters(Mapping[str, Any]):
         for parameter in changes:
             if parameter.name in self._values:
                 self._values[parameter.name] = _plain(parameter.value)
-                for listener in self._listeners:
-                    listener(parameter.name, self._values[parameter.name])
 
 
 def _plain(value: Any) -> Any:
@@ -244,6 +237,17 @@ def _plain(value: Any) -> Any:
 
 def _type_name(spec: ParameterSpec) -> str:
     return spec.ros_type.name.lower().replace("_", " ")
+
+
+def help_text(text: str, specs: Iterable[ParameterSpec]) -> str:
+    """`text` (of a node's module) and its parameters, for --help."""
+    rows = reference_rows(specs)
+    width = max(len(row[0]) for row in rows) + 2
+    lines = [text.strip(), "", "Parameters (--ros-args -p NAME:=VALUE, or --params-file FILE):"]
+    for name, kind, default, allowed, description in rows:
+        lines.append(f"  {name:<{width}}{kind}, default {default}" + (f", {allowed}" if allowed else ""))
+        lines.append(f"  {'':<{width}}{description}")
+    return "\n".join(lines)
 
 
 def reference_rows(specs: Iterable[ParameterSpec]) -> list[tuple[str, str, str, str, str]]:

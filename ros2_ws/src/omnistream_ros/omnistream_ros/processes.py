@@ -124,16 +124,6 @@ def stop_all(children: Iterable[ChildProcess], grace: float = 5.0) -> int:
     return max((child.wait(0.0) or 0 for child in children), default=0)
 
 
-def patient_threads() -> dict[str, str]:
-    """Variables for processes that run a network on a CPU that others use too; what the user has set stays.
-
-    OpenMP's threads spin while they wait for each other. When one of them is not running because another process
-    has its core, the others burn theirs until the scheduler notices: steps then take ten times as long. They sleep
-    instead.
-    """
-    return {} if "OMP_WAIT_POLICY" in os.environ else {"OMP_WAIT_POLICY": "PASSIVE"}
-
-
 class ProcessGroup:
     """Children that are stopped together when the `with` block ends, however it ends."""
 

@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Any
 
 import rclpy
+import rclpy.utilities
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
@@ -27,25 +28,33 @@ SHUTDOWN_SECONDS = 3.0
 """After this the process ends whatever a library is doing; `ros2 launch` sends SIGTERM after 5 s."""
 
 
-def run(make_node: Callable[[], Node], args: Sequence[str] | None = None, threads: int = 1) -> int:
+def run(make_node: Callable[[], Node], args: Sequence[str] | None = None, threads: int = 1, help_text: str = "") -> int:
     """Runs the node of `make_node` until a signal comes, or until its event `finished` (if it has one) is set.
 
     Args:
         make_node: called once rclpy is initialised.
-        args: command line; default: `sys.argv`.
+        args: command line without the program's name; default: that of this process.
         threads: of the executor. Callbacks of one callback group never overlap, whatever the number.
+        help_text: what --help prints.
 
     At the end ``node.stop()`` is called where a node has it, with the context still valid.
 
     Returns:
-        The exit code: 0; 1 when a callback raised; 2 when a parameter or argument was refused.
+        The exit code: ``node.exit_code`` where a node has it, else 0; 1 when a callback raised; 2 when a parameter or
+        argument was refused, with one sentence.
     """
+    words = list(sys.argv[1:] if args is None else args)
+    if help_text and {"-h", "--help"} & set(words):
+        print(help_text)
+        return 0
     signalled: list[int] = []
 
     def remember(number: int, _frame: FrameType | None) -> None:
         signalled.append(number)  # nothing else: a lock here could be one that the main thread holds
 
-    rclpy.init(args=list(sys.argv if args is None else args), signal_handler_options=SignalHandlerOptions.NO)
+    if problem := _initialise(words):
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, remember)
     try:
@@ -70,7 +79,21 @@ def run(make_node: Callable[[], Node], args: Sequence[str] | None = None, thread
         stop()
     node.destroy_node()
     rclpy.try_shutdown()
-    return 1 if failures else 0
+    return 1 if failures else int(getattr(node, "exit_code", 0))
+
+
+def _initialise(words: list[str]) -> str:
+    """`rclpy.init` with these arguments; returns why they are refused, or ''."""
+    try:
+        rclpy.init(args=words, signal_handler_options=SignalHandlerOptions.NO)
+    except RuntimeError as error:  # "..., at rcl/arguments.c:415" says nothing to a user
+        reason = str(error).removeprefix("failed to initialize rcl: ").split(", at ")[0]
+        return f"the ROS arguments are not understood: {' '.join(reason.split())}"
+    left = rclpy.utilities.remove_ros_args(args=words)
+    if left:
+        rclpy.shutdown()
+        return f"unknown arguments: {' '.join(left)}; expected --ros-args and then -p, -r, --params-file, ... (--help)"
+    return ""
 
 
 def _spin(executor: Any, node: Node, failures: list[BaseException]) -> None:

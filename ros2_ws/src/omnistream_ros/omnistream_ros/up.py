@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from omnistream_ros.environment import loopback_environment, robot_environment
-from omnistream_ros.processes import ProcessGroup, patient_threads
+from omnistream_ros.processes import ProcessGroup
 
 GRACE_S = 6.0
 """Seconds that nodes get to end by themselves after SIGINT."""
@@ -26,11 +26,15 @@ class NodeModule:
 
     module: str
     summary: str
+    managed: bool = False
+    """Whether it is a lifecycle node, which would stay, unconfigured, when it cannot start: nobody here mends it."""
 
+
+EXIT_ON_FAILURE = ("--ros-args", "-p", "exit_on_failure:=true", "--")
 
 NODES = {
     "camera": NodeModule("omnistream_ros.camera_source", "publishes a video, folder or rosbag2 as a camera does"),
-    "perception": NodeModule("omnistream_perception.node", "images in; depth, pose, features and points out"),
+    "perception": NodeModule("omnistream_perception.node", "images in; depth, pose, features and points out", True),
 }
 DEMO = "demo"
 
@@ -43,7 +47,7 @@ nodes:
 
 examples:
   omnistream-up camera --ros-args -p input:=clip.mp4 -p loop:=true
-  omnistream-up perception --ros-args --params-file perception.yaml -r image:=/camera/image_raw
+  omnistream-up perception --ros-args --params-file perception.yaml -r image_raw:=/camera/image_raw
   omnistream-up camera --ros-args -p input:=clip.mp4 + perception --ros-args -p weights:=model.safetensors
   omnistream-up demo clip.mp4
   omnistream-up camera --help          what a node takes
@@ -64,7 +68,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments[:first_node])
     words = arguments[first_node:]
-    if words[:1] == [DEMO]:  # it starts nodes itself, in a domain of its own
+    if words[:1] == [DEMO] and "+" not in words:  # it starts nodes itself, in a domain of its own
+        if options.timeout or options.network not in (None, "loopback"):
+            parser.error("the demo stays on loopback and ends by itself; of these options only --domain is for it")
+        if options.domain is not None:
+            words[1:1] = ["--domain", str(options.domain)]
         try:
             from omnistream_ros import demo
         except ModuleNotFoundError as error:  # most likely the built messages
@@ -73,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return demo.main(words[1:])
     try:
         commands = split_commands(words)
-        environment = {**os.environ, **patient_threads(), **_variables(options.network, options.domain)}
+        environment = {**os.environ, **_variables(options.network, options.domain)}
     except ValueError as error:
         parser.error(str(error))
     if not commands:
@@ -96,6 +104,8 @@ def split_commands(words: Sequence[str]) -> list[tuple[str, list[str]]]:
             continue
         if not group:
             raise ValueError("nothing stands before a '+'; expected the name of a node and its arguments")
+        if group[0] == DEMO:
+            raise ValueError("demo starts a camera and a perception node itself; expected it alone, without a '+'")
         if group[0] not in NODES:
             raise ValueError(f"unknown node {group[0]!r}; expected one of {', '.join([*NODES, DEMO])}")
         commands.append((group[0], group[1:]))
@@ -110,7 +120,7 @@ def run(commands: Sequence[tuple[str, Sequence[str]]], environment: dict[str, st
         The worst exit code of the nodes; 124 after a timeout.
     """
     for name, _ in commands:
-        if importlib.util.find_spec(NODES[name].module) is None:
+        if not _is_installed(NODES[name].module):
             print(f"omnistream-up: {name} is not installed (module {NODES[name].module})", file=sys.stderr)
             return 1
     stop = threading.Event()
@@ -119,7 +129,8 @@ def run(commands: Sequence[tuple[str, Sequence[str]]], environment: dict[str, st
     try:
         with ProcessGroup(GRACE_S) as group:
             for label, (name, args) in zip(_labels([name for name, _ in commands]), commands, strict=True):
-                group.start(label, NODES[name].module, args, env=environment, echo=sys.stdout)
+                words = [*EXIT_ON_FAILURE, *args] if NODES[name].managed else args
+                group.start(label, NODES[name].module, words, env=environment, echo=sys.stdout)
             while not stop.wait(0.1):
                 if (failed := group.failed()) is not None:
                     if len(group.children) > 1:
@@ -134,6 +145,13 @@ def run(commands: Sequence[tuple[str, Sequence[str]]], environment: dict[str, st
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of its package
+        return False
 
 
 def _parser() -> argparse.ArgumentParser:
