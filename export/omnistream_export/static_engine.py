@@ -14,7 +14,7 @@ from torch import Tensor
 
 from omnistream.engines.base import EngineSpec, StepOutputs
 from omnistream.engines.bound_graph import BoundGraph
-from omnistream.engines.graph_io import cache_inputs, check_step, key_mask, step_inputs, step_outputs
+from omnistream.engines.graph_io import cache_inputs, check_step, finish_step, key_mask, step_inputs, step_outputs
 from omnistream.engines.graphs import STATIC, GraphSet, Role, export_command, head_graphs
 from omnistream.engines.onnxruntime_engine import DTYPES
 from omnistream.errors import EngineError
@@ -30,7 +30,7 @@ class StaticEngine:
         graphs.check_files()
         self._graphs = graphs
         self._loaded: dict[Role, BoundGraph] = {STATIC: BoundGraph(graphs, STATIC, torch.get_num_threads())}
-        self.spec = EngineSpec("static graph", "cpu", DTYPES[graphs.dtype], model)
+        self.spec = EngineSpec("static graph", "cpu", DTYPES[graphs.dtype], model, graphs.model_hash)
 
     def new_state(self, policy: CachePolicy, batch: int, height: int, width: int, start_index: int = 0) -> StreamState:
         graphs = self._graphs
@@ -52,7 +52,7 @@ class StaticEngine:
         heads: dict[str, Tensor] = {}
         for role in head_graphs(want):
             heads |= self._graph(role).run(out)
-        state.advance()
+        finish_step(state, out)
         return step_outputs(out, heads, (middle - start) * 1e3, (time.perf_counter() - middle) * 1e3)
 
     def close(self) -> None:

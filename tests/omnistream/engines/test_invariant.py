@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from omnistream.engines.base import Engine, StepOutputs
-from omnistream.errors import ConfigError, StreamFull
+from omnistream.errors import ConfigError, OmniStreamError, StreamFull
 from omnistream.heads.heads import HEADS
 from omnistream.model.omnistream import OmniStream
 from omnistream.stream.policy import parse_policy
@@ -60,6 +60,16 @@ def assert_equal(
 def test_streaming_equals_batch_heads_included(engine, tiny_model, clip, policy):
     frames = clip(12)
     assert_equal(run(engine, new_state(engine, policy), frames), tiny_model, frames, policy, engine.spec.dtype)
+
+
+def test_users_see_the_same_depth(engine, tiny_model, clip):
+    """Within 1 %, also in bfloat16: the median over all pixels, where log depth varies by more than 1."""
+    frames = clip(10)
+    found = torch.stack([out.heads.depth for out in run(engine, new_state(engine), frames, ("depth",))], 1)
+    with torch.no_grad():
+        expected = tiny_model(frames, "sink_window:1,4")[1]
+    assert expected.log_depth.std() > 1
+    assert (found / expected.depth - 1).abs().median() <= 1e-2
 
 
 @pytest.mark.parametrize("start", [0, 10_000, 1_000_000])
@@ -193,6 +203,16 @@ def test_what_cannot_be_run_leaves_the_stream_as_it_was(engine, tiny_model, clip
     with pytest.raises(StreamFull):
         engine.step(state, frames[:, 0], None, HEADS)
     assert_equal(outs, tiny_model, frames, "full:4", engine.spec.dtype)
+
+
+def test_a_frame_that_overflows_leaves_no_trace(engine, tiny_model, clip):
+    frames = clip(7)
+    state = new_state(engine)
+    outs = run(engine, state, frames[:, :5])
+    with pytest.raises(OmniStreamError, match="NaN or infinity"):
+        engine.step(state, torch.full_like(frames[:, 5], 3e38), None, ())
+    outs += run(engine, state, frames[:, 5:])
+    assert_equal(outs, tiny_model, frames, "sink_window:1,4", engine.spec.dtype)
 
 
 def test_a_snapshot_of_another_stream_is_refused_and_changes_nothing(engine, tiny_model, clip):

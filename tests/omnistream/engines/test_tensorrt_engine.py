@@ -17,7 +17,7 @@ from omnistream.engines.select import make_engine
 from omnistream.engines.tensorrt_engine import TensorRTEngine
 from omnistream.engines.tensorrt_log import make_logger
 from omnistream.engines.tensorrt_plan import BoundPlan, LoadedPlan
-from omnistream.errors import ConfigError, EngineError, StreamFull
+from omnistream.errors import ConfigError, EngineError, OmniStreamError, StreamFull
 from omnistream.heads.heads import HEADS
 from omnistream.stream.policy import parse_policy
 from omnistream.stream.session import StreamSession
@@ -26,8 +26,8 @@ from .conftest import HEIGHT, WIDTH, tensorrt_on_stand_in
 from .fake_tensorrt import FakeTensorRT, HostDevice
 
 SIZE = (HEIGHT, WIDTH)
-OVERFLOWING = torch.full((1, 3, 3, *SIZE), 3e38)
-"""Three frames whose keys are NaN."""
+OVERFLOWING = torch.full((1, 1, 3, *SIZE), 3e38)
+"""A frame whose keys are NaN."""
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,8 @@ def test_a_smaller_window_hides_the_plans_other_slots(trt_engine, clip):
 
 def test_nothing_of_a_broken_cache_survives_a_reset(trt_engine, clip):
     state = new_state(trt_engine)
-    run(trt_engine, state, OVERFLOWING)
+    with pytest.raises(OmniStreamError, match="NaN or infinity"):
+        run(trt_engine, state, OVERFLOWING)
     assert state.kv.isnan().any()
     state.reset()
     assert torch.equal(run(trt_engine, state, clip(5)), run(trt_engine, new_state(trt_engine), clip(5)))
@@ -124,7 +125,8 @@ def test_nothing_of_a_broken_cache_survives_a_reset(trt_engine, clip):
 def test_nothing_of_a_broken_cache_survives_a_loaded_snapshot(trt_engine, clip):
     good, broken = new_state(trt_engine), new_state(trt_engine)
     run(trt_engine, good, clip(2))
-    run(trt_engine, broken, OVERFLOWING)
+    with pytest.raises(OmniStreamError, match="NaN or infinity"):
+        run(trt_engine, broken, OVERFLOWING)
     broken.load_state_dict(good.state_dict())
     assert torch.equal(run(trt_engine, broken, clip(5)), run(trt_engine, good, clip(5)))
 

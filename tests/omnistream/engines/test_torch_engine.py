@@ -54,6 +54,14 @@ def test_auto_dtype_follows_the_cpu(monkeypatch, flags, expected):
     assert choose_dtype("auto", torch.device("cpu")) is expected
 
 
+def test_auto_dtype_follows_a_cap_on_the_instruction_set(monkeypatch):
+    monkeypatch.setattr(select, "cpu_flags", lambda: frozenset({"amx_bf16", "avx512_bf16"}))
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
+    assert choose_dtype("auto", torch.device("cpu")) is torch.float32
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
+    assert choose_dtype("auto", torch.device("cpu")) is torch.bfloat16
+
+
 def test_refusals_name_what_was_asked(tiny_model):
     with pytest.raises(EngineError, match="engine 'warp' is unknown"):
         make_engine(tiny_model, "warp")

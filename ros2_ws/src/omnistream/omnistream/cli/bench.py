@@ -80,24 +80,26 @@ def stream(
     per_frame = step_gflop(config, tokens, 2) - step_gflop(config, tokens, 1)
     by_variant = {name: [cost for cost in costs if cost.variant == name] for name in _variants(costs)}
     splits = {name: split(rows, per_frame) for name, rows in by_variant.items() if name != "recompute"}
-    print(_split_rows(splits, peak))
+    print(_split_rows(splits))
     what = f"{weights or preset}, {height}x{width}, {tokens} tokens"
+    where = environment()
+    unit = "ms of process CPU time per frame" if made[0].spec.device == "cpu" else "ms per frame"
     report = {
         "made_by": "omnistream-bench stream",
         "what": what,
-        "unit": "ms of process CPU time per frame" if peak and made[0].spec.device == "cpu" else "ms per frame",
+        "unit": unit,
         "threads": threads,
         "gemm_peak_gflop_per_s": peak,
         "costs": [as_dict(cost, peak) for cost in costs],
         "split": splits,
-        "environment": environment(),
+        "environment": where,
     }
     chart = line_chart(
         {name: [(cost.cached, cost.median) for cost in rows] for name, rows in by_variant.items()},
         title=f"Cost of one frame: {what}",
-        subtitle=f"{report['environment']['machine']['processor']}, {threads} thread(s)",
+        subtitle=f"{where['machine']['processor']}, {threads} thread(s)",
         x_label="earlier frames in the cache",
-        y_label=str(report["unit"]),
+        y_label=unit,
     )
     path = Path(out)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -173,7 +175,7 @@ def _rows(costs: list[Cost], cached: int, peak: dict[str, float]) -> str:
     return "\n".join(lines)
 
 
-def _split_rows(splits: dict[str, dict[str, float] | None], peak: dict[str, float]) -> str:
+def _split_rows(splits: dict[str, dict[str, float] | None]) -> str:
     lines = [""]
     for name, parts in splits.items():
         if parts is not None:

@@ -121,7 +121,7 @@ class StreamBench:
             if dtype is torch.float32 and self._device.type == "cpu" and torch.backends.mkldnn.is_available():
                 # torch multiplies float32 with MKL, which is slow on other makers' processors; oneDNN is not.
                 x, w = a.to_mkldnn(), b.to_mkldnn()
-                products.append(lambda x=x, w=w: torch._C._nn.mkldnn_linear(x, w))
+                products.append(lambda x=x, w=w: torch._C._nn.mkldnn_linear(x, w, None))
             times = [self._time(product) for product in products for _ in range(8)]
             found[_name(dtype)] = 2 * GEMM_SIDE**3 / min(times) / 1e6
         return found

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from omnistream.engines.base import StepOutputs
-from omnistream.errors import ConfigError
+from omnistream.errors import ConfigError, OmniStreamError
 from omnistream.heads.heads import HEADS, HeadOutputs
 from omnistream.model.config import ModelConfig
 from omnistream.model.rope import rope_tables
@@ -58,6 +58,13 @@ def key_mask(state: StreamState) -> Tensor:
     mask = torch.zeros(batch, 1, tokens, state.kv.shape[4], dtype=torch.bool)
     mask[..., : state.spec.policy.filled(state.frames_seen + 1) * tokens] = True
     return mask
+
+
+def finish_step(state: StreamState, backbone: Mapping[str, Tensor]) -> None:
+    """The frame counts, unless the backbone gave NaN or infinity (OmniStreamError): in the cache it would spread."""
+    if not bool(backbone["cls"].isfinite().all()):
+        raise OmniStreamError("the step gave NaN or infinity: the weights are damaged, or their dtype overflows")
+    state.advance()
 
 
 def step_outputs(

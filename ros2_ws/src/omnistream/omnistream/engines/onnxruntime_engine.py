@@ -15,7 +15,7 @@ from torch import Tensor
 
 from omnistream.engines.base import EngineSpec, StepOutputs
 from omnistream.engines.bound_graph import BoundGraph, import_onnxruntime
-from omnistream.engines.graph_io import cache_inputs, check_step, step_inputs, step_outputs
+from omnistream.engines.graph_io import cache_inputs, check_step, finish_step, step_inputs, step_outputs
 from omnistream.engines.graphs import GROWING, GraphSet, Role, export_command, head_graphs
 from omnistream.engines.growing_state import GrowingState
 from omnistream.errors import EngineError
@@ -36,13 +36,13 @@ class OnnxRuntimeEngine:
         """
         import_onnxruntime()
         self._sets = {graphs.size: graphs for graphs in sets}
-        dtypes = {graphs.dtype for graphs in self._sets.values()}
-        if len(dtypes) != 1 or not dtypes <= set(DTYPES):
-            raise EngineError(f"graphs are of dtypes {sorted(dtypes)}; expected one of {', '.join(DTYPES)}")
-        self._dtype = dtypes.pop()
+        kinds = {(graphs.dtype, graphs.model_hash) for graphs in self._sets.values()}
+        if len(kinds) != 1 or next(iter(kinds))[0] not in DTYPES:
+            raise EngineError(f"graphs are of {sorted(kinds)}; expected one model, in one of {', '.join(DTYPES)}")
+        self._dtype, model_hash = kinds.pop()
         self._threads = num_threads or torch.get_num_threads()
         self._loaded: dict[tuple[int, int, int], _LoadedSet] = {}
-        self.spec = EngineSpec("onnxruntime", "cpu", DTYPES[self._dtype], model)
+        self.spec = EngineSpec("onnxruntime", "cpu", DTYPES[self._dtype], model, model_hash)
 
     def new_state(self, policy: CachePolicy, batch: int, height: int, width: int, start_index: int = 0) -> StreamState:
         spec = self.spec.state_spec(policy, batch, height, width)
@@ -62,7 +62,7 @@ class OnnxRuntimeEngine:
         heads: dict[str, Tensor] = {}
         for role in head_graphs(want):
             heads |= graphs[role].run(out)
-        state.advance()
+        finish_step(state, out)
         return step_outputs(out, heads, (middle - start) * 1e3, (time.perf_counter() - middle) * 1e3)
 
     def close(self) -> None:

@@ -15,6 +15,7 @@ A choice is by what the machine has, never by a measurement at start: the same r
 from __future__ import annotations
 
 import functools
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,8 @@ from omnistream.weights.identity import model_hash
 ENGINES = ("auto", "torch", "onnxruntime", "tensorrt")
 FROM_GRAPHS = ("onnxruntime", "tensorrt")
 BFLOAT16_UNITS = ("amx_bf16", "avx512_bf16")
+WITHOUT_BFLOAT16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
+"""Values of ONEDNN_MAX_CPU_ISA that forbid torch's library for matrix products to use those units."""
 
 Size = tuple[int, int, int]
 """(batch, height, width) of the frames a stream will take."""
@@ -47,6 +50,13 @@ def cpu_flags() -> frozenset[str]:
     except OSError:
         return frozenset()
     return frozenset(next((line.split(":", 1)[1] for line in lines if line.startswith("flags")), "").split())
+
+
+def bfloat16_units() -> list[str]:
+    """The CPU's units for bfloat16 that torch may use, as flags."""
+    if os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in WITHOUT_BFLOAT16:
+        return []
+    return [flag for flag in BFLOAT16_UNITS if flag in cpu_flags()]
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -77,7 +87,7 @@ def choose_dtype(name: str, device: torch.device, engine: str = "auto") -> torch
         return torch.float32
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    return torch.bfloat16 if cpu_flags() & set(BFLOAT16_UNITS) else torch.float32
+    return torch.bfloat16 if bfloat16_units() else torch.float32
 
 
 def make_engine(
@@ -167,7 +177,7 @@ def engine_report() -> list[EngineStatus]:
     """Every engine, and what `auto` comes to on this machine. Never raises."""
     device = choose_device("auto")
     dtype = str(choose_dtype("auto", device)).removeprefix("torch.")
-    units = [flag for flag in BFLOAT16_UNITS if flag in cpu_flags()]
+    units = bfloat16_units()
     if device.type == "cuda":
         auto = f"torch on {device} in {dtype}: {torch.cuda.get_device_name(device)}"
     elif units:

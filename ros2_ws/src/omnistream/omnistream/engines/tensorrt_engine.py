@@ -17,7 +17,7 @@ from torch import Tensor
 from omnistream.engines import tensorrt_api
 from omnistream.engines.base import EngineSpec, StepOutputs
 from omnistream.engines.cuda_device import CudaDevice, Device
-from omnistream.engines.graph_io import cache_inputs, check_step, step_inputs, step_outputs
+from omnistream.engines.graph_io import cache_inputs, check_step, finish_step, step_inputs, step_outputs
 from omnistream.engines.graphs import STATIC, GraphSet, Role, export_command, head_graphs
 from omnistream.engines.plans import PlanSet, build_command, has_plans, read_plans
 from omnistream.engines.tensorrt_api import TensorRT
@@ -103,7 +103,7 @@ class TensorRTEngine:
                     head.launch()
                     found |= self._results(head, head.outputs)
             self._device.synchronize()
-        state.advance()
+        finish_step(state, out)
         return step_outputs(out, found, (middle - start) * 1e3, (time.perf_counter() - middle) * 1e3)
 
     def close(self) -> None:
