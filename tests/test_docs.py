@@ -1,13 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Documentation that names tests, files and commands names those that exist."""
+"""Documentation that names tests, files and commands names those that exist; code in the README runs."""
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from omnistream.model.config import preset
+from omnistream.weights import random_model, save_model
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -29,3 +37,45 @@ def test_commands_exist(page):
         assert command in scripts or command == "omnistream-venv", f"{page.name} names {command}"
     for target in re.findall(r"(?:`|^    )make ([a-z-]+)", text, re.MULTILINE):
         assert target in targets, f"{page.name} names make {target}"
+
+
+@pytest.mark.parametrize("heads", [True, False], ids=["with heads", "backbone alone"])
+def test_the_python_of_the_readme_runs(tmp_path: Path, heads: bool) -> None:
+    """As it stands there, after the command above it, on a video of four frames."""
+    readme = (ROOT / "README.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    (command,) = re.findall(r"^    omnistream-weights (init \S+)", readme.partition("```python")[0], re.MULTILINE)
+    _write_video(tmp_path / "video.mp4", frames=4)
+    if heads:
+        _python(tmp_path, "-m", "omnistream.cli.weights", *command.split())
+    else:
+        config = replace(preset("tiny"), heads=None, scale="none")
+        save_model(random_model(config, 0), tmp_path / "weights", made_by="a test")
+    lines = _python(tmp_path, "-c", code).splitlines()
+    assert lines[0].startswith("640x480 -> 256x192 pixels")
+    assert sum("(12, 16, 192)" in line for line in lines) == 4  # features
+    assert sum("camera at" in line for line in lines) == (4 if heads else 0)
+
+
+def _python(folder: Path, *words: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *words],
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _write_video(path: Path, frames: int) -> None:
+    av = pytest.importorskip("av")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=30)
+        stream.width, stream.height = 320, 240
+        for number in range(frames):
+            picture = np.full((240, 320, 3), 40 * number, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
