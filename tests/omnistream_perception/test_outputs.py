@@ -14,14 +14,16 @@ from nav_msgs.msg import Odometry
 from PIL import Image as Picture
 from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
 from omnistream import StreamSession, load_model
 from omnistream.geometry import rigid
 from omnistream.geometry.pinhole import unproject
 from omnistream_msgs.msg import StreamStatus
+from omnistream_perception.transforms import StaticTransforms
 from omnistream_ros import images
-from omnistream_ros.testing import Graph
+from omnistream_ros.testing import Graph, read_points
 
 Make = Callable[..., Any]
 P = "/perception"
@@ -69,7 +71,7 @@ def test_outputs_are_those_of_a_session_stamped_and_framed_as_the_image(
         np.testing.assert_allclose(values_of(heard["confidence"][index]), expected.depth_confidence, rtol=1e-6)
         info = heard["camera_info"][index]
         assert (info.height, info.width) == (h, w)
-        points, rgb = images.points_from_message(heard["points"][index])
+        points, rgb = read_points(heard["points"][index])
         np.testing.assert_allclose(points, unproject(expected.depth, info.k.reshape(3, 3)), rtol=1e-5)
         assert rgb is not None and rgb.shape == (h, w, 3) and rgb.std() > 10
         feature = source.features[index]
@@ -129,7 +131,7 @@ def test_low_confidence_becomes_nan(graph: Graph, start: Make, camera: Make) -> 
     low = values_of(confidence[1]) < threshold
     assert 0 < low.mean() < 1
     np.testing.assert_array_equal(np.isnan(values_of(depth[1])), low)
-    cloud, _ = images.points_from_message(points[1])
+    cloud, _ = read_points(points[1])
     np.testing.assert_array_equal(np.isnan(cloud[..., 2]), low)
     assert not points[1].is_dense
 
@@ -308,3 +310,14 @@ def test_max_rate_takes_effect_at_run_time(graph: Graph, start: Make, camera: Ma
         graph.wait(lambda before=before: monitor.processed + sum(monitor.drops.values()) > before, "a decision")
     status = source.drops("rate_limit", 6)
     assert source.status(lambda s: s.frames_processed == 4, "4 processed") and status.segment == 0
+
+
+def test_frames_written_with_a_slash_as_in_ros_1_are_found(graph: Graph) -> None:
+    transforms = StaticTransforms(graph.node)
+    mount = TransformStamped(header=Header(frame_id="/base_link"), child_frame_id="camera")
+    mount.transform.translation.z = 1.0
+    graph.publish(TFMessage, "/tf_static", TFMessage(transforms=[mount]), "latched")
+    for target in ("base_link", "/base_link"):
+        for source in ("camera", "/camera"):
+            graph.wait(lambda t=target, s=source: transforms.lookup(t, s) is not None, f"{target} from {source}")
+            assert transforms.lookup(target, source)[2, 3] == 1.0

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Fast DDS profile for one machine: images arrive whole between two processes, and only loopback listens."""
+"""The Fast DDS profile for one machine: images arrive whole between two processes, its ports are out of reach of others.
+
+DDS listens on ports that follow from the domain (discovery and data): those are on 127.0.0.1. Besides, Fast DDS holds
+the sockets that it sends from, on ports of the system's choice and of any address; it announces them to nobody.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +78,7 @@ def python(program: str) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
 
 
-def test_only_loopback_listens(ros_domain: int) -> None:
+def test_the_discovery_and_data_ports_are_on_loopback_only(ros_domain: int) -> None:
     output, _ = python(LISTENING).communicate(timeout=30)
     addresses = output.split()
     assert addresses, "no DDS port found"

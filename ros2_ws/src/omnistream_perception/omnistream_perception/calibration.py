@@ -44,8 +44,7 @@ class Calibration:
         info = self._info
         if info is None or images.intrinsics(info) is None:
             return None
-        width = (info.roi.width or info.width) // max(1, info.binning_x)
-        height = (info.roi.height or info.height) // max(1, info.binning_y)
+        height, width = images.picture_size(info)
         if (height, width) != size:
             sentence = f"camera info is for {width}x{height} pixels, images have {size[1]}x{size[0]}; it is not used"
             self._say("size", sentence)
@@ -97,8 +96,7 @@ def _same(a: CameraInfo, b: CameraInfo) -> bool:
 
 def _rectified(info: CameraInfo) -> CameraInfo:
     """CameraInfo of images that image_proc has rectified with `info`: P holds their K."""
-    width = (info.roi.width or info.width) // max(1, info.binning_x)
-    height = (info.roi.height or info.height) // max(1, info.binning_y)
+    height, width = images.picture_size(info)
     p = np.array(info.p, np.float64).reshape(3, 4)
     if p[0, 0] <= 0:
         p = np.hstack((np.array(info.k, np.float64).reshape(3, 3), np.zeros((3, 1))))

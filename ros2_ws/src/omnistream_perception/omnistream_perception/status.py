@@ -16,13 +16,6 @@ from omnistream_ros.images import ns_to_stamp
 from .monitor import Monitor
 
 RESET_CODES = {reason: getattr(StreamStatus, f"RESET_{reason.name}") for reason in ResetReason}
-STATE_NAMES = {
-    StreamStatus.STATE_UNCONFIGURED: "unconfigured",
-    StreamStatus.STATE_INACTIVE: "inactive",
-    StreamStatus.STATE_ACTIVE: "active",
-    StreamStatus.STATE_STALE: "stale",
-    StreamStatus.STATE_ERROR: "error",
-}
 
 
 def status_message(

@@ -50,7 +50,7 @@ class StaticTransforms:
     def lookup(self, target: str, source: str) -> NDArray[np.float64] | None:
         """T_target_source [4, 4]; None while the tree does not connect the two."""
         with self._lock:
-            up_source, up_target = self._chain(source), self._chain(target)
+            up_source, up_target = self._chain(source.lstrip("/")), self._chain(target.lstrip("/"))
         common = next((frame for frame in up_source if frame in up_target), None)
         return None if common is None else rigid.inverse(up_target[common]) @ up_source[common]
 

@@ -48,11 +48,6 @@ def robot_environment(domain_id: int | None = None) -> dict[str, str]:
     return _environment(ROBOT_PROFILE, "SUBNET", domain_id, os.environ)
 
 
-def apply_loopback(domain_id: int | None = None) -> None:
-    """Sets `loopback_environment` in this process. Call it before `rclpy.init`."""
-    os.environ.update(loopback_environment(domain_id))
-
-
 def transport_problems(sysctl: Path = Path("/proc/sys/net/core"), shared_memory: Path = Path("/dev/shm")) -> list[str]:
     """What of this machine is too small for images over DDS, one sentence each with the cure; empty if all is well."""
     problems = []

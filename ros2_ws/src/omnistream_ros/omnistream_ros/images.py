@@ -19,6 +19,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, Poi
 from std_msgs.msg import Header
 
 from omnistream.errors import InputError
+from omnistream.geometry.pinhole import scale_intrinsics
 from omnistream.io import pixels
 from omnistream.io.pixels import decode_compressed, decode_depth, decode_image
 
@@ -159,8 +160,13 @@ def intrinsics(info: CameraInfo) -> NDArray[np.float64] | None:
     k = np.array(info.k, np.float64).reshape(3, 3)
     if not np.isfinite(k).all() or k[0, 0] <= 0 or k[1, 1] <= 0:  # sensor_msgs: K[0] == 0 means uncalibrated
         return None
-    _resample(k, 1 / max(1, info.binning_x), 1 / max(1, info.binning_y), info.roi.x_offset, info.roi.y_offset)
-    return k
+    return _resample(k, info, (max(1, info.binning_y), max(1, info.binning_x)), (1, 1))
+
+
+def picture_size(info: CameraInfo) -> tuple[int, int]:
+    """(height, width) of the pictures that are published with `info`: binning and ROI applied."""
+    height, width = info.roi.height or info.height, info.roi.width or info.width
+    return height // max(1, info.binning_y), width // max(1, info.binning_x)
 
 
 def scale_camera_info(info: CameraInfo, width: int, height: int) -> CameraInfo:
@@ -169,17 +175,11 @@ def scale_camera_info(info: CameraInfo, width: int, height: int) -> CameraInfo:
     R and D stay: they speak of normalised coordinates. The size of the incoming picture is that of the ROI, or of the
     sensor, divided by the binning.
     """
-    binning_x, binning_y = max(1, info.binning_x), max(1, info.binning_y)
-    from_width = (info.roi.width or info.width) / binning_x
-    from_height = (info.roi.height or info.height) / binning_y
-    if from_width < 1 or from_height < 1:
+    if min(picture_size(info)) < 1:
         raise InputError(f"camera info is for {info.width}x{info.height} pixels; expected at least 1x1")
-    scale_x, scale_y = width / from_width / binning_x, height / from_height / binning_y
-    k = np.array(info.k, np.float64).reshape(3, 3)
-    p = np.array(info.p, np.float64).reshape(3, 4)
-    for matrix in (k, p):
-        if matrix[0, 0] > 0:
-            _resample(matrix, scale_x, scale_y, info.roi.x_offset, info.roi.y_offset)
+    sensor = info.roi.height or info.height, info.roi.width or info.width
+    k = _resample(np.array(info.k, np.float64).reshape(3, 3), info, sensor, (height, width))
+    p = _resample(np.array(info.p, np.float64).reshape(3, 4), info, sensor, (height, width))
     return CameraInfo(
         header=info.header,
         width=width,
@@ -192,12 +192,14 @@ def scale_camera_info(info: CameraInfo, width: int, height: int) -> CameraInfo:
     )
 
 
-def _resample(matrix: NDArray[np.float64], scale_x: float, scale_y: float, offset_x: int, offset_y: int) -> None:
-    """K [3, 3] or P [3, 4], in place: crop by the offsets, then scale about the picture's corner, not pixel 0."""
-    for row, (scale, offset) in enumerate(((scale_x, offset_x), (scale_y, offset_y))):
-        centre = (matrix[row, 2] - offset + 0.5) * scale - 0.5
-        matrix[row] *= scale
-        matrix[row, 2] = centre
+def _resample(
+    matrix: NDArray[np.float64], info: CameraInfo, source: tuple[int, int], target: tuple[int, int]
+) -> NDArray[np.float64]:
+    """K [3, 3] or P [3, 4]: cropped by the offsets of the ROI, then resized; zeros (uncalibrated) stay."""
+    if matrix[0, 0] <= 0:
+        return matrix
+    matrix[:2, 2] -= info.roi.x_offset, info.roi.y_offset
+    return scale_intrinsics(matrix, source, target)
 
 
 # ------------------------------------------------------------------------------------------------ point clouds
@@ -240,36 +242,6 @@ def points_message(
         data=byte_array(cloud),
         is_dense=bool(np.isfinite(points).all()),
     )
-
-
-def points_from_message(msg: PointCloud2) -> tuple[NDArray[np.float32], NDArray[np.uint8] | None]:
-    """Inverse of `points_message`: points f32 [H, W, 3], rgb u8 [H, W, 3] or None. Any field layout is read.
-
-    Raises:
-        InputError: x, y or z is missing or not float32, or the data is truncated.
-    """
-    four_bytes = (PointField.FLOAT32, PointField.UINT32)
-    offsets = {field.name: field.offset for field in msg.fields if field.datatype in four_bytes}
-    if missing := [name for name in "xyz" if name not in offsets]:
-        raise InputError(f"point cloud has no float32 field {', '.join(missing)}; fields: {', '.join(offsets)}")
-    if len(msg.data) != msg.row_step * msg.height or msg.row_step < msg.point_step * msg.width:
-        expected = f"row_step {msg.row_step} x height {msg.height}"
-        raise InputError(f"point cloud has {len(msg.data)} bytes; expected {expected}")
-    order = ">" if msg.is_bigendian else "<"
-    names = [name for name in ("x", "y", "z", "rgb") if name in offsets]
-    layout = np.dtype(
-        {
-            "names": names,
-            "formats": [order + ("u4" if name == "rgb" else "f4") for name in names],
-            "offsets": [offsets[name] for name in names],
-            "itemsize": msg.point_step,
-        }
-    )
-    cloud = np.ndarray((msg.height, msg.width), layout, msg.data, strides=(msg.row_step, msg.point_step))
-    points = np.stack([cloud[name] for name in "xyz"], axis=2).astype(np.float32)
-    if "rgb" not in offsets:
-        return points, None
-    return points, np.stack([cloud["rgb"] >> shift & 255 for shift in (16, 8, 0)], axis=2).astype(np.uint8)
 
 
 def _field(name: str, offset: int) -> PointField:

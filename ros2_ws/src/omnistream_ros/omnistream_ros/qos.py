@@ -10,12 +10,12 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 
 MAX_DEPTH = 1000
 
-# name -> (reliable, transient local, depth, for the documentation)
-_PROFILES: dict[str, tuple[bool, bool, int, str]] = {
-    "sensor": (False, False, 5, "best effort, volatile: images and other streams, both ends of REP-2003 sensor data"),
-    "reliable": (True, False, 10, "reliable, volatile: results that must arrive"),
-    "command": (True, False, 1, "reliable, volatile, newest only: commands"),
-    "latched": (True, True, 1, "reliable, transient local: late joiners get the last one (status, calibration)"),
+# name -> (reliable, transient local, depth)
+_PROFILES: dict[str, tuple[bool, bool, int]] = {
+    "sensor": (False, False, 5),  # images and other streams, both ends of REP-2003 sensor data
+    "reliable": (True, False, 10),  # results that must arrive
+    "command": (True, False, 1),  # newest only
+    "latched": (True, True, 1),  # late joiners get the last one: status, calibration
 }
 
 QOS_NAMES: tuple[str, ...] = tuple(_PROFILES)
@@ -30,7 +30,7 @@ def qos_profile(text: str) -> QoSProfile:
     name, _, depth_text = text.partition(":")
     if name not in _PROFILES:
         raise ValueError(f"QoS profile is {text!r}; expected one of {', '.join(QOS_NAMES)}, optionally with :depth")
-    reliable, latched, depth, _ = _PROFILES[name]
+    reliable, latched, depth = _PROFILES[name]
     if ":" in text:
         if not depth_text.isdecimal() or not 1 <= int(depth_text) <= MAX_DEPTH:
             raise ValueError(f"QoS profile {text!r} has depth {depth_text!r}; expected 1..{MAX_DEPTH}")
@@ -50,8 +50,3 @@ def qos_problem(text: str) -> str | None:
     except ValueError as error:
         return str(error)
     return None
-
-
-def qos_table() -> list[tuple[str, str]]:
-    """(name, meaning) of all profiles, for the documentation."""
-    return [(name, f"{meaning}; depth {depth}") for name, (_, _, depth, meaning) in _PROFILES.items()]

@@ -8,6 +8,9 @@
         graph.wait(lambda: depth, "a depth image")
 
 Everything is torn down at the end of the ``with`` block. `wait` fails with what was awaited.
+
+It is part of the package because it tests nodes of several packages, and yours that are built on `ManagedNode`. Nothing
+else of the package imports it.
 """
 
 from __future__ import annotations
@@ -18,12 +21,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import rclpy
+from numpy.typing import NDArray
 from rcl_interfaces.srv import SetParameters
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
+from sensor_msgs.msg import PointCloud2
 
 from .qos import qos_profile
 
@@ -119,6 +125,13 @@ class Graph:
                 raise AssertionError(f"waited {timeout} s for {what}, in vain")
             time.sleep(0.005)
         return value
+
+
+def read_points(cloud: PointCloud2) -> tuple[NDArray[np.float32], NDArray[np.uint8] | None]:
+    """Points f32 [H, W, 3] and rgb u8 [H, W, 3] (or None) of a cloud from `images.points_message`, little endian."""
+    values = np.frombuffer(cloud.data, np.float32).reshape(cloud.height, cloud.width, cloud.point_step // 4)
+    rgb = None if values.shape[2] == 3 else np.ascontiguousarray(values[..., 3:]).view(np.uint8)[..., 2::-1]
+    return values[..., :3], rgb
 
 
 def _qos(text: str) -> QoSProfile:
