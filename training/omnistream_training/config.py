@@ -14,6 +14,7 @@ from typing import Literal
 from omnistream.errors import ConfigError
 from omnistream.model.config import PRESETS, ModelConfig, preset
 from omnistream_training.data.augment import AugmentConfig
+from omnistream_training.data.bag_topics import BagTopics
 from omnistream_training.losses.geometry import LossConfig
 from omnistream_training.optim import OptimConfig
 
@@ -63,6 +64,8 @@ class DataConfig:
     folders: tuple[str, ...] = ()
     """Recordings with depth, and poses if there are any: whatever `omnistream.io.open_source` opens, or a folder of
     such. Depth or pose that is missing is masked."""
+    bag_topics: BagTopics = field(default_factory=BagTopics)
+    """Of folders that are rosbags."""
     on_error: Literal["raise", "skip"] = "skip"
     """What a damaged file in a folder does; skipped ones are counted and named in the report."""
     nominal_rate: float = 30.0

@@ -35,7 +35,7 @@ class Feed:
             from omnistream_training.data.folder import FolderSource  # pillow and codecs: not needed for a renderer
 
             size = max((stage.size for stage in config.stages), key=math.prod)
-            self._add(FolderSource(data.folders, size, data.nominal_rate, data.on_error), 1.0)
+            self._add(FolderSource(data.folders, size, data.nominal_rate, data.on_error, data.bag_topics), 1.0)
         # A renderer computes on the training device: reading it ahead in a thread only fights for the same cores.
         self._ahead = data.workers if data.folders else 0
 

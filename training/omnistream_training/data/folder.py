@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recordings as a source: a robot's own, a benchmark's, or a data set that a simulator wrote.
 
-Whatever `omnistream.io.open_source` opens will do: a recording folder of ours, TUM RGB-D, 7-Scenes, a rosbag2 (pictures
-only). A directory that is none of these is searched for recordings one and two levels down.
+Whatever `omnistream.io.open_source` opens will do: a recording folder of ours, TUM RGB-D, 7-Scenes; and a rosbag2 with
+depth and odometry (`bag_rgbd`). A directory that is none of these is searched for recordings one and two levels down.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import torch
 from omnistream.errors import InputError
 from omnistream.io.recording import HEADER
 from omnistream.io.tum_folder import LIST
+from omnistream_training.data.bag_topics import BagTopics
 from omnistream_training.data.batch import ClipBatch
 from omnistream_training.data.packed import Pack, PackReport, open_pack
 from omnistream_training.data.source import HELD_OUT, ClipRequest
@@ -37,6 +38,7 @@ class FolderSource:
         size: tuple[int, int],
         nominal_rate: float,
         on_error: Literal["raise", "skip"] = "skip",
+        topics: BagTopics | None = None,
     ) -> None:
         self._rate = nominal_rate
         self._size = size
@@ -47,7 +49,7 @@ class FolderSource:
         cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "omnistream" / "packed"
         for recording in [found for folder in folders for found in find_recordings(Path(folder).expanduser())]:
             try:
-                pack = open_pack(recording, size, cache, on_error)
+                pack = open_pack(recording, size, cache, on_error, topics)
             except InputError as error:
                 if on_error == "raise":
                     raise

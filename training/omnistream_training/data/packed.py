@@ -22,8 +22,11 @@ from numpy.typing import NDArray
 
 from omnistream.errors import InputError
 from omnistream.geometry.pinhole import scale_intrinsics
-from omnistream.io.frames import DEFAULT_RATE, Frame
+from omnistream.io.bag_reader import is_bag
+from omnistream.io.frames import DEFAULT_RATE, Frame, FrameSource
 from omnistream.io.source import open_source
+from omnistream_training.data.bag_rgbd import RgbdBagSource
+from omnistream_training.data.bag_topics import BagTopics
 
 VERSION = 1
 MAX_GAP_PERIODS = 3.0
@@ -76,7 +79,13 @@ class Pack:
     report: PackReport
 
 
-def open_pack(recording: Path, size: tuple[int, int], cache: Path, on_error: Literal["raise", "skip"] = "skip") -> Pack:
+def open_pack(
+    recording: Path,
+    size: tuple[int, int],
+    cache: Path,
+    on_error: Literal["raise", "skip"] = "skip",
+    topics: BagTopics | None = None,
+) -> Pack:
     """The pack of a recording at `size` (H, W), made now if the cache does not have it.
 
     Raises InputError, naming file and reason, if the recording cannot be opened, or, with `on_error="raise"`, at its
@@ -84,9 +93,10 @@ def open_pack(recording: Path, size: tuple[int, int], cache: Path, on_error: Lit
     """
     if not recording.exists():
         raise InputError(f"{recording} does not exist; expected a recording")
-    folder = cache / _key(recording, size, on_error)
+    folder = cache / _key(recording, size, f"{on_error} {topics}")
     if not (folder / "report.json").exists():
-        _pack(recording, size, folder, on_error)
+        source = RgbdBagSource(recording, topics) if is_bag(recording) else open_source(recording)
+        _pack(source.configure(rate=None, loop=False, on_error=on_error), recording, size, folder)
     meta = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("rgb", "depth", "poses", "K", "stamps")}
     stamps = np.array(arrays["stamps"])
@@ -98,8 +108,7 @@ def open_pack(recording: Path, size: tuple[int, int], cache: Path, on_error: Lit
     )
 
 
-def _pack(recording: Path, size: tuple[int, int], folder: Path, on_error: Literal["raise", "skip"]) -> None:
-    source = open_source(recording, on_error=on_error)
+def _pack(source: FrameSource, recording: Path, size: tuple[int, int], folder: Path) -> None:
     report = PackReport(name=recording.name)
     rows: dict[str, list[NDArray[np.generic]]] = {name: [] for name in ("rgb", "depth", "poses", "K", "stamps")}
     for frame in source:
@@ -172,10 +181,10 @@ def _segments(stamps: NDArray[np.float64], rate: float) -> tuple[tuple[int, int]
     return tuple((a, b) for a, b in itertools.pairwise(edges) if b > a)
 
 
-def _key(recording: Path, size: tuple[int, int], on_error: str) -> str:
+def _key(recording: Path, size: tuple[int, int], options: str) -> str:
     """Name of the pack: changes when a file of the recording does."""
     files = sorted(p for p in recording.rglob("*") if p.is_file()) if recording.is_dir() else [recording]
-    digest = hashlib.sha256(f"{VERSION} {recording.resolve()} {size} {on_error}".encode())
+    digest = hashlib.sha256(f"{VERSION} {recording.resolve()} {size} {options}".encode())
     for path in files:
         stat = path.stat()
         digest.update(f"{path.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
