@@ -24,14 +24,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rclpy
 from numpy.typing import NDArray
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
@@ -42,8 +40,9 @@ from omnistream_ros.domains import reserved_domain_id
 from omnistream_ros.environment import loopback_environment
 from omnistream_ros.images import image_message, stamp_to_ns
 from omnistream_ros.pacing import Timetable, wait_until
-from omnistream_ros.processes import ChildProcess, ProcessGroup
+from omnistream_ros.processes import ChildProcess, ProcessGroup, ros_parameters
 from omnistream_ros.qos import qos_profile
+from omnistream_ros.running import spinning
 from omnistream_ros.up import NODES
 
 HEIGHT, WIDTH = 480, 640
@@ -217,32 +216,15 @@ def _node(weights: str, threads: int) -> Iterator[Client]:
         "weights": weights,
         "image_topic": "/camera/image_raw",
         "num_threads": threads,
-        "exit_on_failure": "true",
+        "exit_on_failure": True,
         "max_gap": 1000.0,  # this process is slow between two images, on purpose
     }
-    words = ["--ros-args", *(word for name, value in parameters.items() for word in ("-p", f"{name}:={value}"))]
     with reserved_domain_id() as domain_id, ProcessGroup() as group:
         os.environ.update(loopback_environment(domain_id))
-        node = group.start("perception", NODES["perception"].module, words)
-        rclpy.init()
-        client = Client()
-        executor = SingleThreadedExecutor()
-        executor.add_node(client)
-        thread = threading.Thread(target=_spin, args=(executor,), daemon=True)
-        thread.start()
-        try:
+        node = group.start("perception", NODES["perception"].module, ros_parameters(**parameters))
+        with spinning(Client) as client:
             client.wait_until_connected(node)
             yield client
-        finally:
-            executor.shutdown(timeout_sec=1.0)
-            thread.join(timeout=2.0)
-            client.destroy_node()
-            rclpy.try_shutdown()
-
-
-def _spin(executor: SingleThreadedExecutor) -> None:
-    with suppress(ExternalShutdownException):
-        executor.spin()
 
 
 def _percentiles(values: NDArray[np.float64]) -> dict[str, float]:

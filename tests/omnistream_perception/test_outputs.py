@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from geometry_msgs.msg import TransformStamped
 from nav_msgs.msg import Odometry
 from PIL import Image as Picture
 from rclpy.qos import ReliabilityPolicy
@@ -243,8 +244,6 @@ def test_odometry_of_the_base_by_parameter_and_its_transform(graph: Graph, start
 
 
 def test_extrinsic_from_static_transforms(graph: Graph, start: Make, camera: Make) -> None:
-    from geometry_msgs.msg import TransformStamped
-
     start(base_frame="base_link")
     odometry = graph.collect(Odometry, f"{P}/odometry", "reliable:100")
     source = camera()

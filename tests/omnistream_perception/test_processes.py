@@ -23,6 +23,7 @@ from std_msgs.msg import Header
 from omnistream.io.recording_writer import RecordingWriter
 from omnistream_msgs.msg import StreamStatus
 from omnistream_ros import images
+from omnistream_ros.processes import ros_parameters
 from omnistream_ros.testing import Graph
 
 MODULE = "omnistream_perception.node"
@@ -66,10 +67,6 @@ def launch() -> Iterator[Callable[..., subprocess.Popen[str]]]:
         process.wait()
 
 
-def arguments(**parameters: Any) -> list[str]:
-    return ["--ros-args", *(word for name, value in parameters.items() for word in ("-p", f"{name}:={value}"))]
-
-
 def wait_until_active(graph: Graph, process: subprocess.Popen[str], seconds: float = 20) -> None:
     """Fails with the output of the process when that does not become active."""
     states = graph.collect(StreamStatus, "/perception/status", "latched", connect=False)
@@ -105,7 +102,7 @@ def ending(process: subprocess.Popen[str], number: int) -> tuple[int, float]:
 def test_signal_in_a_step_ends_with_zero_within_five_seconds(
     ros_domain: int, launch: Any, weights: dict[str, str], number: int
 ) -> None:
-    process = launch("-c", SLOW, *arguments(weights=weights["metric"], image_topic="/image"))
+    process = launch("-c", SLOW, *ros_parameters(weights=weights["metric"], image_topic="/image"))
     with Graph(ros_domain) as graph:
         wait_until_active(graph, process)
         image = images.image_message(np.zeros((64, 64, 3), np.uint8), Header(frame_id="camera"))
@@ -119,7 +116,7 @@ def test_signal_in_a_step_ends_with_zero_within_five_seconds(
 
 
 def test_idle_node_ends_at_once(ros_domain: int, launch: Any, weights: dict[str, str]) -> None:
-    process = launch("-m", MODULE, *arguments(weights=weights["metric"], image_topic="/image"))
+    process = launch("-m", MODULE, *ros_parameters(weights=weights["metric"], image_topic="/image"))
     with Graph(ros_domain) as graph:
         wait_until_active(graph, process)
         code, seconds = ending(process, signal.SIGINT)
@@ -129,7 +126,7 @@ def test_idle_node_ends_at_once(ros_domain: int, launch: Any, weights: dict[str,
 
 
 def test_refused_parameter_ends_with_two_and_one_sentence(ros_domain: int, launch: Any) -> None:
-    process = launch("-m", MODULE, *arguments(policy="yesterday"))
+    process = launch("-m", MODULE, *ros_parameters(policy="yesterday"))
     output = process.communicate(timeout=30)[0]
     assert process.returncode == 2
     assert "policy" in output and "'yesterday'" in output and "Traceback" not in output
@@ -170,7 +167,7 @@ def test_threads_of_the_model_sleep_while_they_wait_unless_the_user_says_otherwi
 
 
 def test_misspelt_parameter_is_reported(ros_domain: int, launch: Any, weights: dict[str, str]) -> None:
-    process = launch("-m", MODULE, *arguments(weight=weights["metric"], autostart="false"))
+    process = launch("-m", MODULE, *ros_parameters(weight=weights["metric"], autostart=False))
     assert wait_for_line(process, "did you mean 'weights'?").wait(20)
     assert ending(process, signal.SIGINT)[0] == 0
 

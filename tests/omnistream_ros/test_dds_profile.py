@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Fast DDS profile for one machine: images arrive whole between two processes, its ports are out of reach of others.
+"""The Fast DDS profile for one machine: images arrive whole between two processes, no port is open to others.
 
 DDS listens on ports that follow from the domain (discovery and data): those are on 127.0.0.1. Besides, Fast DDS holds
 the sockets that it sends from, on ports of the system's choice and of any address; it announces them to nobody.

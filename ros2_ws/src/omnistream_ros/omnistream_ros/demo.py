@@ -4,20 +4,15 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-
-import rclpy
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.signals import SignalHandlerOptions
 
 import omnistream
 from omnistream.cli.report import write_report
@@ -26,8 +21,9 @@ from omnistream.io import open_source
 from omnistream_ros.demo_report import report, table, untrained
 from omnistream_ros.domains import reserved_domain_id
 from omnistream_ros.environment import MAX_DOMAIN_ID, loopback_environment
-from omnistream_ros.processes import ChildProcess, ProcessGroup
+from omnistream_ros.processes import ChildProcess, ProcessGroup, ros_parameters
 from omnistream_ros.recorder import Recorder
+from omnistream_ros.running import spinning
 from omnistream_ros.up import NODES
 
 SHIPPED_RECORDING = Path(omnistream.__file__).parent / "assets" / "recording_room"
@@ -114,7 +110,7 @@ class Demo:
             self._say("starting the perception node and the camera")
             self._group.start("perception", NODES["perception"].module, self._perception_args(), echo=echo)
             camera = self._group.start("camera", NODES["camera"].module, self._camera_args(), echo=echo)
-            with _spinning_recorder() as recorder:
+            with spinning(partial(Recorder, image_topic=IMAGE_TOPIC)) as recorder:
                 self._wait(lambda: _is_active(recorder), "the activation of the perception node", START_LIMIT_S)
                 self._say("streaming")
                 recorder.watch_camera()
@@ -187,7 +183,7 @@ class Demo:
     def _perception_args(self) -> list[str]:
         height, width = self._recording.size
         rate = self._options.rate or self._recording.rate
-        given = _ros_parameters(
+        given = ros_parameters(
             weights=self._options.weights,
             image_topic=IMAGE_TOPIC,
             expected_image_size=[width, height],
@@ -197,7 +193,7 @@ class Demo:
         return [*given, "--", *self._options.node_args]
 
     def _camera_args(self) -> list[str]:
-        return _ros_parameters(
+        return ros_parameters(
             input=self._recording.path,
             bag_topic=self._options.topic or "",
             topic=IMAGE_TOPIC,
@@ -214,34 +210,6 @@ def _is_active(recorder: Recorder) -> bool:
     if recorder.fault:
         raise DemoFailed(f"the perception node cannot start: {recorder.fault}")
     return recorder.active.is_set()
-
-
-@contextmanager
-def _spinning_recorder() -> Iterator[Recorder]:
-    """The recorder, receiving in a thread until the block ends."""
-    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)  # Ctrl-C stays Python's
-    recorder = Recorder(image_topic=IMAGE_TOPIC)
-    executor = SingleThreadedExecutor()
-    executor.add_node(recorder)
-    thread = threading.Thread(target=_spin, args=(executor,), name="recorder", daemon=True)
-    thread.start()
-    try:
-        yield recorder
-    finally:
-        executor.shutdown(timeout_sec=1.0)
-        thread.join(timeout=2.0)
-        recorder.destroy_node()
-        rclpy.try_shutdown()
-
-
-def _spin(executor: SingleThreadedExecutor) -> None:
-    with suppress(ExternalShutdownException):
-        executor.spin()
-
-
-def _ros_parameters(**values: object) -> list[str]:
-    """Values as -p arguments; JSON is YAML, which is what ROS reads, and quotes what needs it."""
-    return ["--ros-args", *(word for name, value in values.items() for word in ("-p", f"{name}:={json.dumps(value)}"))]
 
 
 def _positive(text: str) -> float:

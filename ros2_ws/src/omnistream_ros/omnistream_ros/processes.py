@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import TextIO
+from typing import Any, TextIO
 
 from omnistream_ros._child import PARENT_VARIABLE
 
@@ -124,6 +125,11 @@ def stop_all(children: Iterable[ChildProcess], grace: float = 5.0) -> int:
     return max((child.wait(0.0) or 0 for child in children), default=0)
 
 
+def ros_parameters(**values: object) -> list[str]:
+    """Values as -p arguments; JSON is YAML, which is what ROS reads, and quotes what needs it."""
+    return ["--ros-args", *(word for name, value in values.items() for word in ("-p", f"{name}:={json.dumps(value)}"))]
+
+
 class ProcessGroup:
     """Children that are stopped together when the `with` block ends, however it ends."""
 
@@ -131,17 +137,9 @@ class ProcessGroup:
         self.children: list[ChildProcess] = []
         self._grace = grace
 
-    def start(
-        self,
-        name: str,
-        module: str,
-        args: Sequence[str] = (),
-        *,
-        env: Mapping[str, str] | None = None,
-        echo: TextIO | None = None,
-    ) -> ChildProcess:
+    def start(self, name: str, module: str, args: Sequence[str] = (), **options: Any) -> ChildProcess:
         """Starts one more child; see `ChildProcess`."""
-        child = ChildProcess(name, module, args, env=env, echo=echo)
+        child = ChildProcess(name, module, args, **options)
         self.children.append(child)
         return child
 

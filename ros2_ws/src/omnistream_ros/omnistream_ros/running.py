@@ -12,9 +12,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import rclpy
 import rclpy.utilities
@@ -23,6 +24,8 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from omnistream.errors import OmniStreamError
+
+AnyNode = TypeVar("AnyNode", bound=Node)
 
 SHUTDOWN_SECONDS = 3.0
 """After this the process ends whatever a library is doing; `ros2 launch` sends SIGTERM after 5 s."""
@@ -94,6 +97,24 @@ def _initialise(words: list[str]) -> str:
         rclpy.shutdown()
         return f"unknown arguments: {' '.join(left)}; expected --ros-args and then -p, -r, --params-file, ... (--help)"
     return ""
+
+
+@contextmanager
+def spinning(make_node: Callable[[], AnyNode]) -> Iterator[AnyNode]:
+    """A node beside the main thread's work: receives in a thread until the block ends. Ctrl-C stays Python's."""
+    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+    node = make_node()
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    thread = threading.Thread(target=_spin, args=(executor, node, []), name="executor", daemon=True)
+    thread.start()
+    try:
+        yield node
+    finally:
+        executor.shutdown(timeout_sec=1.0)
+        thread.join(timeout=2.0)
+        node.destroy_node()
+        rclpy.try_shutdown()
 
 
 def _spin(executor: Any, node: Node, failures: list[BaseException]) -> None:
