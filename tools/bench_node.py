@@ -18,6 +18,7 @@ Results go to build/bench_node.json, with machine, versions and commit.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import sys
 import tempfile
@@ -34,7 +35,6 @@ from rclpy.node import Node
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from omnistream.model.config import BackboneConfig, HeadConfig, ModelConfig
 from omnistream_msgs.msg import StreamStatus
 from omnistream_ros.domains import reserved_domain_id
 from omnistream_ros.environment import loopback_environment
@@ -43,6 +43,7 @@ from omnistream_ros.pacing import Timetable, wait_until
 from omnistream_ros.processes import ChildProcess, ProcessGroup, ros_parameters
 from omnistream_ros.qos import qos_profile
 from omnistream_ros.running import spinning
+from omnistream_ros.testing import SMALL_MODEL
 from omnistream_ros.up import NODES
 
 HEIGHT, WIDTH = 480, 640
@@ -52,14 +53,7 @@ RATE = 30.0
 BUDGET_MS = 5.0
 START_LIMIT_S, ANSWER_LIMIT_S = 120.0, 30.0
 
-SMALL = ModelConfig(
-    backbone=BackboneConfig(dim=64, depth=4, heads=2),
-    heads=HeadConfig(taps=(0, 1, 2, 3), projections=(8, 16, 24, 32), features=16),
-    camera_token=True,
-    image_size=96,
-    scale="metric",
-)
-"""A few milliseconds on one core. Called metric so that the node publishes all its topics."""
+SMALL = dataclasses.replace(SMALL_MODEL, image_size=96)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

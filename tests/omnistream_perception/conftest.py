@@ -14,26 +14,19 @@ from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
-from omnistream.model.config import BackboneConfig, HeadConfig, ModelConfig
 from omnistream.model.omnistream import OmniStream
 from omnistream.weights import random_model, save_model
 from omnistream_msgs.msg import StreamStatus
 from omnistream_perception.node import PerceptionNode
 from omnistream_ros import images
 from omnistream_ros.lifecycle import State
-from omnistream_ros.testing import Graph
+from omnistream_ros.testing import SMALL_MODEL, Graph
 
 SIZE = (64, 64)
 K = np.array([[60.0, 0, 31.5], [0, 60.0, 31.5], [0, 0, 1]])
 FRAME = "camera_optical"
 
-CONFIG = ModelConfig(
-    backbone=BackboneConfig(dim=32, depth=4, heads=2),
-    heads=HeadConfig(taps=(0, 1, 2, 3), projections=(8, 16, 24, 32), features=16),
-    camera_token=True,
-    image_size=64,
-    scale="metric",
-)
+CONFIG = dataclasses.replace(SMALL_MODEL, backbone=dataclasses.replace(SMALL_MODEL.backbone, dim=32))
 KINDS = {
     "metric": CONFIG,
     "relative": dataclasses.replace(CONFIG, scale="relative"),

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The demo as a user runs it: processes, report, pictures, and what it says when something goes wrong."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -15,8 +16,8 @@ import pytest
 from PIL import Image as Picture
 
 from omnistream.io.recording_writer import RecordingWriter
-from omnistream.model.config import BackboneConfig, HeadConfig, ModelConfig
 from omnistream.weights import random_model, save_model
+from omnistream_ros.testing import SMALL_MODEL
 
 pytestmark = pytest.mark.ros
 
@@ -41,15 +42,8 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    config = ModelConfig(
-        backbone=BackboneConfig(dim=64, depth=4, heads=2),
-        heads=HeadConfig(taps=(0, 1, 2, 3), projections=(8, 16, 24, 32), features=16),
-        camera_token=True,
-        image_size=64,
-        scale="none",
-    )
     path = tmp_path_factory.mktemp("weights") / "model"
-    save_model(random_model(config, seed=0), path)
+    save_model(random_model(dataclasses.replace(SMALL_MODEL, scale="none"), seed=0), path)
     return path
 
 

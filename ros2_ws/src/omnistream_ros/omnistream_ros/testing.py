@@ -31,7 +31,18 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import PointCloud2
 
+from omnistream.model.config import BackboneConfig, HeadConfig, ModelConfig
+
 from .qos import qos_profile
+
+SMALL_MODEL = ModelConfig(
+    backbone=BackboneConfig(dim=64, depth=4, heads=2),
+    heads=HeadConfig(taps=(0, 1, 2, 3), projections=(8, 16, 24, 32), features=16),
+    camera_token=True,
+    image_size=64,
+    scale="metric",
+)
+"""A model with everything, a few milliseconds on one core. Called metric so that the node publishes all its topics."""
 
 
 class Graph:
