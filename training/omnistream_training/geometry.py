@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ class GeometryTrainer:
     ) -> bool:
         """Train up to step `until` (default: the end), `time.monotonic()` = `deadline`, or `stop()`; then save.
 
-        Returns whether the run is finished. Raises NotFiniteError; the last good state then stays on disk.
+        State and weights are saved. Returns whether the run is finished. Raises NotFiniteError; the last good state then stays on disk.
         """
         config, progress = self.config, self.progress
         last = config.steps if until is None else min(config.steps, until)
@@ -84,13 +85,17 @@ class GeometryTrainer:
         finished = progress.step >= config.steps
         if finished:
             self.evaluate(meter, kind="end")
+        else:
+            save_weights(self.run / "weights", self.learner, "float16", self.made_by)
         return finished
 
     def evaluate(self, meter: Meter, kind: str = "eval") -> dict[str, Any]:
         """Held-out metrics of the averaged weights, journalled; the curve is redrawn and the weights written."""
         self._check(meter)
         results: dict[str, Any] = {}
-        with meter.pausing(), averaged(self.learner.model, self.learner.average):
+        # Compiled code is for the shapes of training; recompiling for those of evaluation costs more than it gains.
+        eager = torch.compiler.set_stance("force_eager") if self.config.compile else nullcontext()
+        with meter.pausing(), eager, averaged(self.learner.model, self.learner.average):
             for validation in self.validations:
                 results = validation.run(self.learner.model)
                 self.journal.write(
