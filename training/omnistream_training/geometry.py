@@ -60,7 +60,7 @@ class GeometryTrainer:
     ) -> bool:
         """Train up to step `until` (default: the end), `time.monotonic()` = `deadline`, or `stop()`; then save.
 
-        State and weights are saved. Returns whether the run is finished. Raises NotFiniteError; the last good state then stays on disk.
+        Returns whether the run is finished. Raises NotFiniteError; the last good state then stays on disk.
         """
         config, progress = self.config, self.progress
         last = config.steps if until is None else min(config.steps, until)

@@ -181,6 +181,40 @@ def test_recordings_are_found_one_and_two_levels_down(tmp_path: Path) -> None:
     assert find_recordings(tmp_path / "x") == [tmp_path / "x"]
 
 
+def scannet(folder: Path, frames: int = 12) -> Path:
+    """A scene as ScanNet's SensReader exports it; tracking is lost at frame 5."""
+    from PIL import Image
+
+    for name in ("color", "depth", "pose", "intrinsic"):
+        (folder / name).mkdir(parents=True)
+    padded = np.eye(4)
+    padded[:3, :3] = intrinsics(SIZE).numpy()
+    np.savetxt(folder / "intrinsic" / "intrinsic_color.txt", padded)
+    for t in range(frames):
+        Image.fromarray(np.full((*SIZE, 3), 8 * t, np.uint8)).save(folder / "color" / f"{t}.jpg")
+        Image.fromarray(np.full(SIZE, 1500, np.uint16)).save(folder / "depth" / f"{t}.png")
+        at = pose(EYE, (0.1 * t, 0, 0)).numpy()
+        np.savetxt(folder / "pose" / f"{t}.txt", np.full((4, 4), -np.inf) if t == 5 else at)
+    return folder
+
+
+def test_scannet_is_read_in_numeric_order_with_lost_tracking_masked(tmp_path: Path) -> None:
+    reader = source(scannet(tmp_path / "scene0000_00"))
+    assert reader.report_lines() == ["scene0000_00: 12 frames, 1 without pose"]
+    pack = reader._packs[0]
+    assert pack.poses[10, 0, 3] == pytest.approx(1.0) and np.isnan(pack.poses[5]).all()
+    assert pack.depth[3, 4, 4] == pytest.approx(1.5)
+    batch = reader.read(ClipRequest(numbers=[1], frames=4, size=(32, 32)))
+    assert batch.K[0, 0, 0] == pytest.approx(0.9 * 64 * 32 / 48, rel=1e-2)
+
+
+def test_a_pose_that_is_no_rotation_is_named(tmp_path: Path) -> None:
+    folder = scannet(tmp_path / "scene0000_00")
+    np.savetxt(folder / "pose" / "7.txt", 2 * np.eye(4))
+    lines = source(folder).report_lines()
+    assert "1 skipped" in lines[0] and "7.txt" in lines[1]
+
+
 def test_unknown_poses_stay_unknown_when_resized(tmp_path: Path) -> None:
     folder = record(tmp_path / "a")
     (folder / "poses.txt").unlink()

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recordings as a source: a robot's own, a benchmark's, or a data set that a simulator wrote.
 
-Whatever `omnistream.io.open_source` opens will do: a recording folder of ours, TUM RGB-D, 7-Scenes; and a rosbag2 with
-depth and odometry (`bag_rgbd`). A directory that is none of these is searched for recordings one and two levels down.
+Whatever `omnistream.io.open_source` opens will do: a recording folder of ours, TUM RGB-D, 7-Scenes; and with their labels
+a rosbag2 (`bag_rgbd`), ScanNet and folders laid out like it (`rgbd_folder`). A directory that is none of these is
+searched for recordings one and two levels down.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from omnistream.io.tum_folder import LIST
 from omnistream_training.data.bag_topics import BagTopics
 from omnistream_training.data.batch import ClipBatch
 from omnistream_training.data.packed import Pack, PackReport, open_pack
+from omnistream_training.data.rgbd_folder import is_rgbd_folder
 from omnistream_training.data.source import HELD_OUT, ClipRequest
 
 HELD_OUT_SHARE = 0.1
@@ -151,4 +153,4 @@ def find_recordings(folder: Path) -> list[Path]:
 
 
 def _is_recording(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in (HEADER, LIST, "metadata.yaml"))
+    return any((folder / name).is_file() for name in (HEADER, LIST, "metadata.yaml")) or is_rgbd_folder(folder)

@@ -27,6 +27,7 @@ from omnistream.io.frames import DEFAULT_RATE, Frame, FrameSource
 from omnistream.io.source import open_source
 from omnistream_training.data.bag_rgbd import RgbdBagSource
 from omnistream_training.data.bag_topics import BagTopics
+from omnistream_training.data.rgbd_folder import RgbdFolderSource, is_rgbd_folder
 
 VERSION = 1
 MAX_GAP_PERIODS = 3.0
@@ -95,8 +96,8 @@ def open_pack(
         raise InputError(f"{recording} does not exist; expected a recording")
     folder = cache / _key(recording, size, f"{on_error} {topics}")
     if not (folder / "report.json").exists():
-        source = RgbdBagSource(recording, topics) if is_bag(recording) else open_source(recording)
-        _pack(source.configure(rate=None, loop=False, on_error=on_error), recording, size, folder)
+        source = _open(recording, topics).configure(rate=None, loop=False, on_error=on_error)
+        _pack(source, recording, size, folder)
     meta = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("rgb", "depth", "poses", "K", "stamps")}
     stamps = np.array(arrays["stamps"])
@@ -106,6 +107,13 @@ def open_pack(
         segments=_segments(stamps, meta["rate"]),
         report=PackReport(**meta["report"]),
     )
+
+
+def _open(recording: Path, topics: BagTopics | None) -> FrameSource:
+    """With labels where `omnistream.io`, which is for running, reads pictures alone."""
+    if recording.is_dir() and is_rgbd_folder(recording):
+        return RgbdFolderSource(recording)
+    return RgbdBagSource(recording, topics) if is_bag(recording) else open_source(recording)
 
 
 def _pack(source: FrameSource, recording: Path, size: tuple[int, int], folder: Path) -> None:
