@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recordings as a source: a robot's own, a benchmark's, or a data set that a simulator wrote.
 
-Whatever `omnistream.io.open_source` opens will do: a recording folder of ours, TUM RGB-D, 7-Scenes; and with their labels
-a rosbag2 (`bag_rgbd`), ScanNet and folders laid out like it (`rgbd_folder`). A directory that is none of these is
+Whatever `omnistream.io.open_source` opens will do: a recording folder of ours, TUM RGB-D, 7-Scenes; with labels also a
+rosbag2 (`bag_rgbd`), ScanNet and folders laid out like it (`rgbd_folder`). A directory that is none of these is
 searched for recordings one and two levels down.
 """
 
