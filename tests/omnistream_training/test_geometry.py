@@ -12,11 +12,13 @@ import pytest
 import torch
 
 from omnistream import StreamSession, load_model
+from omnistream.errors import ConfigError
 from omnistream.model.omnistream import OmniStream
 from omnistream.weights import open_checkpoint, save_model
 from omnistream_training.checkpointing import averaged
 from omnistream_training.cli import main
 from omnistream_training.config import ModelChoice, Stage, TrainConfig
+from omnistream_training.data.feed import Feed
 from omnistream_training.geometry import GeometryTrainer
 from omnistream_training.journal import read_journal
 from tests.omnistream_training.conftest import MICRO
@@ -93,6 +95,20 @@ def test_the_released_start_goes_on_with_all_its_weights(toy: TrainConfig, tmp_p
     stored = load_model(tmp_path / "first" / "weights").state_dict()
     assert all(torch.equal(v, stored[k]) for k, v in second.learner.model.state_dict().items())
     assert second.learner.parent is not None
+
+
+def test_a_per_frame_twin_learns_from_each_frame_alone(toy: TrainConfig, tmp_path: Path) -> None:
+    twin = dataclasses.replace(toy, policy="window:1")
+    learner = GeometryTrainer(twin, tmp_path).learner
+    batch = Feed(twin, "cpu").batch(7)  # four frames
+    changed = dataclasses.replace(batch, images=batch.images.clone())
+    changed.images[:, 0] = 0
+    with torch.no_grad():
+        a, b = (learner.forward(x).log_depth for x in (batch, changed))
+    assert a is not None and b is not None
+    assert torch.equal(a[:, 1:], b[:, 1:]) and not torch.equal(a[:, 0], b[:, 0])
+    with pytest.raises(ConfigError, match="window"):
+        dataclasses.replace(toy, policy="some")
 
 
 def test_relative_scale_is_stored(toy: TrainConfig, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Literal
 
 from omnistream.errors import ConfigError
 from omnistream.model.config import PRESETS, ModelConfig, preset
+from omnistream.stream.policy import parse_policy
 from omnistream_training.data.augment import AugmentConfig
 from omnistream_training.data.bag_topics import BagTopics
 from omnistream_training.losses.geometry import LossConfig
@@ -117,6 +118,9 @@ class TrainConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     stages: tuple[Stage, ...] = (Stage(steps=1000, clips=8, frames=4),)
+    policy: str = "full"
+    """What a frame sees of its clip, as in a stream: full, window:W, sink_window:S,W. window:1 makes the per-frame twin
+    that streaming has to beat, sink_window:1,1 one that sees the first frame too."""
     seed: int = 0
     """Of initial weights, clips and augmentation. Runs with other seeds see other clips. 0 to 32767."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"
@@ -137,6 +141,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if not self.stages:
             raise ConfigError("stages is empty; expected at least one")
+        parse_policy(self.policy)
         if not 0 <= self.seed < 1 << 15:
             raise ConfigError(f"seed is {self.seed}; expected 0 to {(1 << 15) - 1}")
         for name in ("save_every", "log_every", "eval_clips", "eval_frames"):

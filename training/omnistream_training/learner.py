@@ -72,7 +72,10 @@ class Learner:
         lower = self.config.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=lower):
             _, heads = self.model(
-                batch.network_input(self.model.config), times=_shared(batch.times), want=self.config.loss.heads
+                batch.network_input(self.model.config),
+                policy=self.config.policy,
+                times=_shared(batch.times),
+                want=self.config.loss.heads,
             )
         return heads
 

@@ -56,7 +56,7 @@ class Validation:
         for first in range(0, self._clips, CLIPS_AT_ONCE):
             numbers = range(first, min(first + CLIPS_AT_ONCE, self._clips))
             batch = self._feed.held_out(self._source, numbers, self._frames, STRIDE)
-            streamed, camera = _predict(model, batch)
+            streamed, camera = _predict(model, batch, self._feed.config.policy)
             alone = _predict_alone(model, batch)
             for i in range(len(numbers)):
                 depth = batch.depth[i].cpu().numpy()
@@ -105,8 +105,9 @@ def summary(r: dict[str, Any]) -> str:
     return text
 
 
-def _predict(model: OmniStream, batch: ClipBatch) -> tuple[np.ndarray, np.ndarray]:
-    _, heads = model(batch.network_input(model.config), times=batch.times, want=("depth", "pose"))
+def _predict(model: OmniStream, batch: ClipBatch, policy: str) -> tuple[np.ndarray, np.ndarray]:
+    images = batch.network_input(model.config)
+    _, heads = model(images, policy=policy, times=batch.times, want=("depth", "pose"))
     assert heads.depth is not None and heads.camera is not None
     return heads.depth.cpu().numpy(), torch.cat(split_camera(heads.camera), -1).double().cpu().numpy()
 
