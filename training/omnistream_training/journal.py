@@ -17,6 +17,9 @@ class Journal:
     def __init__(self, folder: Path, tensorboard: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "log.jsonl"
+        if self.path.exists() and not self.path.read_bytes().endswith(b"\n"):
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write("\n")  # a line cut off by a kill ends here
         self._writer = _tensorboard(folder) if tensorboard else None
 
     def write(self, kind: str, step: int, **values: Any) -> None:
