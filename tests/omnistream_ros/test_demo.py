@@ -192,7 +192,8 @@ def test_duration_ends_a_long_recording(recording: Path, weights: Path, demo: De
 def test_real_recordings_stream_through_the_nodes(
     path: str, has_depth: bool, real_data: Path, weights: Path, demo: Demo
 ) -> None:
-    demo.start(real_data / path, "--weights", weights, "--duration", 2)
+    # Slowly: that none is lost at 30 Hz by a model that keeps up is `make bench-node`'s to show, on a quiet machine.
+    demo.start(real_data / path, "--weights", weights, "--duration", 2, "--rate", 10)
     code, output = demo.finish()
     assert code == 0, output
     report = json.loads((demo.out / "report.json").read_text())

@@ -2,9 +2,10 @@
 """Domains of our own: no two at once, and none that a foreign process is in."""
 
 import os
+import subprocess
+import sys
 
 import pytest
-import rclpy
 
 from omnistream_ros import domains
 from omnistream_ros.domains import reserved_domain_id
@@ -18,21 +19,38 @@ def test_reservations_differ_and_end() -> None:
         assert first != second and {first, second} <= set(range(1, MAX_DOMAIN_ID + 1))
 
 
-def test_a_domain_with_a_participant_is_not_given_out(monkeypatch: pytest.MonkeyPatch, ros_domain: int) -> None:
-    context = rclpy.Context()
-    rclpy.init(context=context, domain_id=ros_domain)
-    node = rclpy.create_node("foreign", context=context)
-    try:
-        # The foreign process does not know our locks, so take them away too.
-        monkeypatch.setattr(domains, "_lock", lambda _: os.open(os.devnull, os.O_RDONLY))
-        monkeypatch.setattr(domains, "MAX_DOMAIN_ID", ros_domain)
-        monkeypatch.setattr("random.SystemRandom.shuffle", lambda _self, items: items.reverse())
-        if ros_domain == 1:
-            with pytest.raises(RuntimeError, match="in use"), reserved_domain_id():
-                pass
-        else:
-            with reserved_domain_id() as other:
-                assert other != ros_domain
-    finally:
-        node.destroy_node()
-        rclpy.shutdown(context=context)
+FOREIGN = """
+import sys, rclpy
+rclpy.init()
+for _ in range(int(sys.argv[1])):  # a process that has had participants before
+    other = rclpy.Context()
+    rclpy.init(context=other)
+    rclpy.create_node("earlier", context=other)
+    rclpy.shutdown(context=other)
+node = rclpy.create_node("foreign")
+print("here", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("earlier", [0, 10])
+def test_a_domain_with_a_participant_is_not_given_out(
+    monkeypatch: pytest.MonkeyPatch, ros_domain: int, earlier: int
+) -> None:
+    command = [sys.executable, "-c", FOREIGN, str(earlier)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as foreign:
+        assert foreign.stdin is not None and foreign.stdout is not None
+        try:
+            assert foreign.stdout.readline() == "here\n"
+            # The foreign process does not know our locks, so take them away too; and leave only its domain.
+            monkeypatch.setattr(domains, "_lock", lambda _: os.open(os.devnull, os.O_RDONLY))
+            monkeypatch.setattr(domains, "MAX_DOMAIN_ID", ros_domain)
+            monkeypatch.setattr("random.SystemRandom.shuffle", lambda _self, items: items.reverse())
+            if ros_domain == 1:
+                with pytest.raises(RuntimeError, match="in use"), reserved_domain_id():
+                    pass
+            else:
+                with reserved_domain_id() as other:
+                    assert other != ros_domain
+        finally:
+            foreign.stdin.close()

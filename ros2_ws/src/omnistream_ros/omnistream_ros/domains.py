@@ -15,9 +15,10 @@ from pathlib import Path
 from omnistream_ros.environment import MAX_DOMAIN_ID
 
 # RTPS 2.5, 9.6.2.3: in domain d discovery listens on UDP port 7400 + 250 d (multicast) and, of the domain's participant
-# number p, on 7410 + 250 d + 2 p (unicast). On loopback there is only the latter; numbers are given out from 0.
+# number p, on 7410 + 250 d + 2 p (unicast). On loopback there is only the latter. Numbers are given out from 0, but
+# Fast DDS counts all participants a process ever had, in whatever domain: so all that fit into one are looked at.
 _PORT_BASE, _PORT_GAIN = 7400, 250
-_PORT_OFFSETS = (0, *range(10, 26, 2))
+_PORT_OFFSETS = (0, *range(10, _PORT_GAIN, 2))
 
 
 @contextmanager
