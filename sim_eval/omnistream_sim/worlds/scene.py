@@ -8,7 +8,6 @@ axis S = N + 7.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -166,30 +165,6 @@ def _map(record: Any, function: Any, skip: tuple[str, ...] = ()) -> Any:
         elif isinstance(value, Motion | Lights | Terrain | Words):
             changed[field.name] = _map(value, function)
     return replace(record, **changed)
-
-
-def concatenate(parts: Sequence[Scenes]) -> Scenes:
-    """One batch of several with the same slots and frames."""
-    first = parts[0]
-    return replace(
-        _join(parts),
-        stamps=first.stamps,
-        names=tuple(n for p in parts for n in p.names),
-        has_terrain=tuple(h for p in parts for h in p.has_terrain),
-        seeds=tuple(s for p in parts for s in p.seeds),
-    )
-
-
-def _join(records: Sequence[Any]) -> Any:
-    """Concatenate every tensor of equal dataclasses, nested dataclasses included."""
-    changed: dict[str, Any] = {}
-    for field in fields(records[0]):
-        values = [getattr(record, field.name) for record in records]
-        if isinstance(values[0], Tensor):
-            changed[field.name] = torch.cat(values)
-        elif isinstance(values[0], Motion | Lights | Terrain | Words):
-            changed[field.name] = _join(values)
-    return replace(records[0], **changed)
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
