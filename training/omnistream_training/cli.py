@@ -64,7 +64,7 @@ def _fail(error: Exception, code: int) -> int:
 class Options:
     """Train in the directory RUN, or go on there. Every field of the configuration is an option."""
 
-    run: Annotated[Path, tyro.conf.Positional]
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Directory of the run."""
     preset: str = "default-cpu"
     """Configuration to start from, by name (`omnistream_training.presets`)."""
