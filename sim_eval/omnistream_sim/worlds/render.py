@@ -15,13 +15,14 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from .describe import describe, object_names
 from .native import NativeRenderer, NativeUnavailable
 from .quality import Job, Pictures, Quality, quality_of
 from .scene import N_EXTRA, Scenes, intrinsics, matmul, object_poses
 from .tables import FrameTables, affine, frame_tables, times_vector
 from .torch_renderer import TorchRenderer
 
-OUTPUTS = ("rgb", "depth", "normals", "scene_flow", "flow", "ids")
+OUTPUTS = ("rgb", "depth", "normals", "scene_flow", "flow", "ids", "text")
 """What can be asked for; poses, intrinsics and stamps always come along."""
 BACKENDS = ("auto", "native", "torch")
 Renderer = Callable[[FrameTables, Job], Pictures]
@@ -105,23 +106,32 @@ def render(
     count = scenes.frames if frames is None else frames
     if not 1 <= count <= scenes.frames:
         raise ValueError(f"frames is {count}; the scenes have {scenes.frames}")
+    if "text" in wanted:
+        wanted |= {"ids"}
     renderer = renderer_for(scenes.device, quality.octaves, backend)
-    groups = _groups(scenes, clips_per_chunk or (8 if scenes.device.type == "cpu" else 64))
+    groups = _groups(scenes, clips_per_chunk or _clips_per_chunk(scenes, count, size))
     parts = [_chunk(scenes.take(rows), renderer, count, size, wanted, quality) for rows in groups]
     order = [row for rows in groups for row in rows]
     back = torch.tensor([order.index(i) for i in range(scenes.batch)], device=scenes.device)
     out = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     if len(groups) > 1 and order != sorted(order):
         out = {name: value.index_select(0, back) for name, value in out.items()}
-    clip = Clip(
+    texts = describe(scenes, out["ids"].cpu()) if "text" in wanted else ()
+    return Clip(
         T_world_camera=scenes.T_world_camera[:, :count],
         K=intrinsics(scenes, *size),
         stamps=scenes.stamps[:count],
-        names=scenes.names,
+        names=object_names(scenes) if "text" in wanted else (),
+        text=texts,
         seeds=scenes.seeds,
         **out,  # type: ignore[arg-type]
     )
-    return clip
+
+
+def _clips_per_chunk(scenes: Scenes, frames: int, size: tuple[int, int]) -> int:
+    """On a CPU what stays in its caches, on a GPU what keeps it busy within a few GiB."""
+    pixels = frames * size[0] * size[1]
+    return max(1, (1 << 20 if scenes.device.type == "cpu" else 1 << 24) // pixels)
 
 
 def _groups(scenes: Scenes, limit: int) -> list[list[int]]:

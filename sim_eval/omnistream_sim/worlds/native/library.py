@@ -18,11 +18,11 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+import torch
+
 from ..shading import AMBIENT_REACH
 from ..tables import FRAME_AT, FRAME_COLUMNS, RECORD_AT, RECORD_COLUMNS
 from ..terrain import REFINE, STEPS
-from .emit import INTEGER, emit
-from .stages import stages
 
 SIDE = 16
 """Tiles are SIDE x SIDE pixels: small enough for short object lists and for the first-level cache."""
@@ -65,6 +65,9 @@ class NativeUnavailable(RuntimeError):
 
 def source(octaves: int) -> str:
     """The whole C++ text."""
+    from .emit import INTEGER, emit  # torch's tracer is slow to import
+    from .stages import stages
+
     emitted = [emit(stage, RECORD_AT, FRAME_AT) for stage in stages(octaves)]
     wanted = {name for stage in stages(octaves) for name in stage.rays} | {n for _, outputs in emitted for n in outputs}
     slopes = [f"slope{i}" for i in range(3)]  # adjacent, cleared in one go
@@ -103,6 +106,12 @@ def _processor() -> str:
     return lines.get("model name", "") + lines.get("flags", "")
 
 
+def _package_text() -> str:
+    """Everything that the generated text depends on: the sources of the package (tracing them takes seconds)."""
+    files = sorted(Path(__file__).parent.parent.rglob("*.py")) + [Path(__file__).parent / "driver.cpp"]
+    return "\n".join(f.read_text() for f in files)
+
+
 def cache_folder() -> Path:
     """Where compiled libraries are kept."""
     return Path(os.environ.get("OMNISTREAM_CACHE", Path.home() / ".cache" / "omnistream")) / "worlds"
@@ -118,13 +127,12 @@ def load(octaves: int) -> ctypes.CDLL:
     compiler = shutil.which(os.environ.get("CXX", "g++"))
     if compiler is None:
         raise NativeUnavailable(f"no C++ compiler {os.environ.get('CXX', 'g++')!r} on PATH")
-    text = source(octaves)
-    key = hashlib.sha256("\n".join([text, compiler, *_FLAGS, _processor()]).encode()).hexdigest()[:16]
-    path = cache_folder() / f"rays-{key}.so"
+    parts = [_package_text(), str(octaves), torch.__version__, compiler, *_FLAGS, _processor()]
+    path = cache_folder() / f"rays-{hashlib.sha256(chr(10).join(parts).encode()).hexdigest()[:16]}.so"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            (Path(folder) / "rays.cpp").write_text(text)
+            (Path(folder) / "rays.cpp").write_text(source(octaves))
             made = Path(folder) / "rays.so"
             command = [compiler, *_FLAGS, str(Path(folder) / "rays.cpp"), "-o", str(made)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
