@@ -61,10 +61,10 @@ bench-node: setup  ## what the node adds to the model's own time; writes build/b
 	@$(BIN)/python tools/bench_node.py $(ARGS)
 
 train-default: setup  ## make the default weights from nothing; goes on where it stopped; MINUTES=<how long this time>
-	@nice -n 19 $(BIN)/python -m omnistream_training.default_run "$(RUN)" $(MINUTES)
+	@nice -n 19 $(BIN)/python -P -m omnistream_training.default_run "$(RUN)" $(MINUTES)
 
 bench-train: setup  ## frames per second of training, time spent waiting for data, share of the matrix product peak
-	@$(BIN)/python -m omnistream_training.bench $(ARGS)
+	@$(BIN)/python -P -m omnistream_training.bench $(ARGS)
 
 verify-tensorrt: setup  ## on a machine with TensorRT: export, build, compare, measure; writes build/verify_tensorrt/report.json
 	@$(BIN)/python -m omnistream_export.verify_tensorrt $(ARGS)
