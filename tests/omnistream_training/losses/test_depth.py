@@ -65,6 +65,25 @@ def test_gradient_term_does_not_look_over_a_masked_pixel() -> None:
     assert gradient_loss(error, valid) == 0
 
 
+def test_a_common_factor_costs_its_own_weight_and_leaves_the_shape_alone() -> None:
+    loss = terms(1.3 * plane(), plane(), common=0.1)
+    assert loss["depth"] == pytest.approx(0, abs=1e-12)
+    assert loss["depth_common"] == pytest.approx(0.1 * math.log(1.3))
+
+
+def test_common_errors_are_those_of_each_clip() -> None:
+    depth = plane().repeat(2, 3, 1, 1)  # two clips of three frames
+    predicted = depth.clone()
+    predicted[0] *= 2
+    predicted[1] /= 2
+    loss = terms(predicted, depth, common=1.0)
+    assert loss["depth"] == pytest.approx(0, abs=1e-12) and loss["depth_common"] == pytest.approx(math.log(2))
+    predicted = depth.clone()
+    predicted[0, 0] *= 4  # one frame of three: its clip's mean moves, the clip's frames differ
+    loss = terms(predicted, depth, common=0.0)
+    assert loss["depth"] == pytest.approx((2 / 3 + 1 / 3 + 1 / 3) * math.log(4) / 6)
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5), (2, 2)])
 def test_tiny_pictures_do_not_break_it(shape: tuple[int, int]) -> None:
     error = torch.ones(shape, requires_grad=True)
@@ -77,7 +96,7 @@ def test_nothing_valid_gives_zero_with_zero_gradient(space: Literal["log", "line
     log_depth = torch.randn(1, 2, 8, 8, requires_grad=True)
     raw = torch.randn(1, 2, 8, 8, requires_grad=True)
     depth = torch.full((1, 2, 8, 8), math.nan)
-    total = sum(depth_loss(log_depth, raw, depth, depth.isfinite(), space=space).values())
+    total = sum(depth_loss(log_depth, raw, depth, depth.isfinite(), space=space, common=0.5).values())
     assert isinstance(total, torch.Tensor)
     total.backward()
     assert total == 0
@@ -85,8 +104,9 @@ def test_nothing_valid_gives_zero_with_zero_gradient(space: Literal["log", "line
     assert raw.grad is not None and not raw.grad.any()
 
 
+@pytest.mark.parametrize("common", [None, 0.3])
 @pytest.mark.parametrize("space", ["log", "linear"])
-def test_gradcheck(space: Literal["log", "linear"]) -> None:
+def test_gradcheck(space: Literal["log", "linear"], common: float | None) -> None:
     draw = torch.Generator().manual_seed(1)
     log_depth = torch.randn(1, 1, 5, 6, dtype=torch.float64, generator=draw, requires_grad=True)
     raw = torch.randn(1, 1, 5, 6, dtype=torch.float64, generator=draw, requires_grad=True)
@@ -94,6 +114,6 @@ def test_gradcheck(space: Literal["log", "linear"]) -> None:
     valid = torch.rand(1, 1, 5, 6, generator=draw) > 0.3
 
     def loss(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        return torch.stack(list(depth_loss(a, b, depth, valid, space=space).values())).sum()
+        return torch.stack(list(depth_loss(a, b, depth, valid, space=space, common=common).values())).sum()
 
     assert torch.autograd.gradcheck(loss, (log_depth, raw))

@@ -31,16 +31,31 @@ def depth_loss(
     space: Space = "log",
     alpha: float = 0.2,
     gradient: float = 1.0,
+    common: float | None = None,
 ) -> dict[str, Tensor]:
     """Terms `depth` (confidence-weighted error) and `depth_gradient` (already times `gradient`), scalars.
 
-    log_depth, raw_confidence: [..., H, W] raw head outputs. depth: [..., H, W], positive where `valid` (bool).
+    log_depth, raw_confidence: [B, ..., H, W] raw head outputs. depth: [B, ..., H, W], positive where `valid` (bool).
+    common: None: errors count as they are. Else each clip's mean error is taken out of them and costs this much by
+        itself, as term `depth_common`. In log space that is the clip's scale, which a picture through an unknown lens
+        hardly tells, while its shape is plain to see (compare Eigen et al. 2014, whose loss halves the mean).
     """
     error = in_space(log_depth, space) - _target(depth, valid, space)
-    terms = {"depth": masked_mean(confident(error.abs(), raw_confidence, alpha), valid)}
+    terms: dict[str, Tensor] = {}
+    if common is not None:
+        shared = clip_mean(error, valid)
+        terms["depth_common"] = common * shared.abs().mean()
+        error = error - shared.reshape(-1, *(1,) * (error.ndim - 1))
+    terms["depth"] = masked_mean(confident(error.abs(), raw_confidence, alpha), valid)
     if gradient:
         terms["depth_gradient"] = gradient * gradient_loss(error, valid)
     return terms
+
+
+def clip_mean(error: Tensor, valid: Tensor) -> Tensor:
+    """[B] mean of `error` [B, ...] over each clip's valid pixels; 0 for a clip without any."""
+    count = valid.flatten(1).sum(1).clamp_min(1)
+    return torch.where(valid, error, 0).flatten(1).sum(1) / count
 
 
 def gradient_loss(error: Tensor, valid: Tensor) -> Tensor:

@@ -27,6 +27,8 @@ class LossConfig:
     """Multi-scale gradient of the depth error, relative to the depth term."""
     depth_space: Literal["log", "linear"] = "log"
     """Where depth errors are measured."""
+    depth_common: float | None = None
+    """Weight of each clip's mean depth error, taken out of the pixels' errors; None leaves it in them."""
     alpha: float = 0.2
     """Reward for confidence: at error e the best confidence is alpha / e (VGGT's value)."""
     rays: float = 0.3
@@ -62,6 +64,7 @@ def geometry_loss(outputs: HeadOutputs, targets: Targets, config: LossConfig) ->
             space=config.depth_space,
             alpha=config.alpha,
             gradient=config.depth_gradient,
+            common=config.depth_common,
         )
         terms |= {name: config.depth * term for name, term in parts.items()}
     if outputs.rays is not None and outputs.ray_confidence is not None:
