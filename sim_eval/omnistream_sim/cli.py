@@ -1,60 +1,180 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`omnistream-sim`: what the simulators make, from the command line.
+"""`omnistream-sim`: what the simulators make.
 
-omnistream-sim recording OUT            the shipped recording (a rendered room), or another length and size of it
+exit codes: 0 done; 1 a file or folder is in the way, or cannot be written; 2 wrong usage
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
-Command = Callable[[argparse.Namespace], int]
+import tyro
+
+from omnistream.errors import ConfigError, OmniStreamError
+
+Folder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
+Label = Literal["normals", "ids", "scene_flow", "flow"]
 
 
-def _progress(done: int, total: int) -> None:
-    end = "\n" if done == total else ""
-    print(f"\r{done}/{total}", end=end, file=sys.stderr, flush=True)
+def recording(out: Folder, /, *, frames: int = 120, width: int = 640, height: int = 480, quality: str = "fine") -> None:
+    """Render the furnished room of the demo as a recording folder, with depth and poses.
+
+    Args:
+        out: The folder to write.
+        frames: Pictures of the walk, at 30 Hz.
+        width: Pixels.
+        height: Pixels.
+        quality: Tier of the pictures: flat, fast, soft or fine.
+    """
+    from omnistream_sim.worlds.dataset import Progress
+    from omnistream_sim.worlds.quality import quality_of
+    from omnistream_sim.worlds.recording import RecordingOptions, shipped_recording
+
+    options = RecordingOptions(frames=frames, width=width, height=height, quality=quality_of(quality))
+    shipped_recording(out, options, Progress(_to_stderr, "frames"))
+    print(f"{out}: {frames} frames, {_size(out)}")
 
 
-def _recording(arguments: argparse.Namespace) -> int:
-    from .worlds.recording import RecordingOptions, shipped_recording
+def worlds(
+    out: Folder,
+    /,
+    *,
+    clips: int,
+    frames: int = 16,
+    size: int = 128,
+    width: int | None = None,
+    rate: float = 10.0,
+    seed: int = 0,
+    shards: int = 0,
+    labels: tuple[Label, ...] = (),
+    workers: int = 1,
+    options: tuple[str, ...] = (),
+) -> None:
+    """Write a data set of random worlds: a folder of recordings, or WebDataset shards. A stopped run goes on.
 
-    options = RecordingOptions(frames=arguments.frames, width=arguments.width, height=arguments.height)
-    shipped_recording(arguments.out, options, _progress)
-    size = sum(f.stat().st_size for f in arguments.out.rglob("*") if f.is_file())
-    print(f"{arguments.out}: {options.frames} frames, {size / 2**20:.1f} MiB")
+    Args:
+        out: The folder to write.
+        clips: How many.
+        frames: Pictures per clip.
+        size: Height in pixels, and width if --width is not given.
+        width: Pixels.
+        rate: Pictures per second.
+        seed: Data sets of different seeds have no clip in common.
+        shards: Clips per WebDataset shard; 0 writes recordings.
+        labels: Also write these.
+        workers: Rendering threads.
+        options: NAME=VALUE of the world configuration, such as tabletop=1 or min_path=1.
+    """
+    from omnistream_sim.worlds.config import WorldConfig
+    from omnistream_sim.worlds.dataset import DatasetOptions, Progress, generate
+
+    pairs = [option.partition("=") for option in options]
+    bad = [name for name, equals, _ in pairs if not equals]
+    if bad:
+        raise ConfigError(f"option {bad[0]!r}; expected NAME=VALUE")
+    wanted = DatasetOptions(
+        clips=clips,
+        frames=frames,
+        size=(size, width or size),
+        rate=rate,
+        seed=seed,
+        shards=shards,
+        labels=labels,
+        worlds=WorldConfig.from_options({name: value for name, _, value in pairs}),
+    )
+    made = generate(out, wanted, workers=workers, progress=Progress(_to_stderr, "clips", frames))
+    print(f"{out}: {clips} clips of {frames} frames, {made} of them new, {_size(out)}")
+
+
+def view(
+    *, out: Path = Path("build/worlds.png"), clips: int = 12, seed: int = 0, size: int = 128, quality: str = "soft"
+) -> None:
+    """Write a picture of random clips: three pictures each, then depth, normals, ids and optical flow.
+
+    Args:
+        out: PNG file to write.
+        clips: How many.
+        seed: Which.
+        size: Pixels per picture.
+        quality: Tier of the pictures: flat, fast, soft or fine.
+    """
+    from PIL import Image
+
+    from omnistream.io.files import replacing
+    from omnistream_sim.worlds.config import WorldConfig
+    from omnistream_sim.worlds.sheet import contact_sheet
+
+    sheet, texts = contact_sheet(WorldConfig(quality=quality), clips=clips, seed=seed, size=size)
+    with replacing(out) as temporary:
+        Image.fromarray(sheet).save(temporary)
+    for number, text in enumerate(texts):
+        print(f"{number}: {text}")
+    print(out)
+
+
+def bench(
+    *,
+    out: Path = Path("build/bench_worlds.json"),
+    size: int = 128,
+    frames: int = 8,
+    clips: int = 32,
+    repeats: int = 3,
+    device: str = "cpu",
+    backend: Literal["auto", "native", "torch"] = "auto",
+) -> None:
+    """Frames per second of every tier, on one thread.
+
+    Args:
+        out: JSON report to write.
+        size: Pixels per side.
+        frames: Pictures per clip.
+        clips: Clips rendered together.
+        repeats: Times each row is measured.
+        device: cpu, cuda or cuda:N.
+        backend: auto, native (compiled loops on the CPU) or torch.
+    """
+    from omnistream.cli.report import environment, write_report
+    from omnistream_sim.worlds.bench import bench as measure
+
+    report = measure(size=size, frames=frames, clips=clips, repeats=repeats, device=device, backend=backend)
+    write_report(out, report | {"environment": environment()})
+    for name, row in report["rows"].items():
+        print(f"{name:24} {row['frames_per_s']:>10.0f} frames/s {row['ms_per_frame']:>10.3f} ms")
+    print(out)
+
+
+COMMANDS: dict[str, Any] = {
+    "recording": recording,
+    "generate worlds": worlds,
+    "bench worlds": bench,
+    "view": view,
+}
+
+
+def main(args: list[str] | None = None) -> int:
+    """Entry point; returns the exit code, and raises SystemExit(2) for wrong usage."""
+    words = list(sys.argv[1:] if args is None else args)
+    if len(words) > 1 and " ".join(words[:2]) in COMMANDS:  # two words name one command
+        words[:2] = [" ".join(words[:2])]
+    try:
+        tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="omnistream-sim", description=__doc__, args=words)
+    except (ConfigError, ValueError) as error:
+        print(f"omnistream-sim: {error}", file=sys.stderr)
+        return 2
+    except (OmniStreamError, OSError) as error:
+        print(f"omnistream-sim: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
-def _add_recording(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    parser = commands.add_parser("recording", help="render the furnished room as a recording folder")
-    parser.add_argument("out", type=Path, help="folder to write; a stopped run continues")
-    parser.add_argument("--frames", type=int, default=120)
-    parser.add_argument("--width", type=int, default=640)
-    parser.add_argument("--height", type=int, default=480)
-    parser.set_defaults(run=_recording)
+def _to_stderr(text: str) -> None:
+    print(text, end="", file=sys.stderr, flush=True)
 
 
-def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
-    root = argparse.ArgumentParser(prog="omnistream-sim", description="Endless labelled camera streams.")
-    commands = root.add_subparsers(required=True, metavar="COMMAND")
-    _add_recording(commands)
-    return root
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; errors the user can fix come out as one line."""
-    parsed = parser().parse_args(arguments)
-    try:
-        command: Command = parsed.run
-        return command(parsed)
-    except (ValueError, OSError) as error:
-        print(f"omnistream-sim: {error}", file=sys.stderr)
-        return 2
+def _size(folder: Path) -> str:
+    return f"{sum(file.stat().st_size for file in folder.rglob('*') if file.is_file()) / 2**20:.1f} MiB"
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ Only what the object ids of the pictures show is mentioned, so text and labels n
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -92,7 +93,7 @@ def _text(names: dict[int, str], shown: dict[int, int], places: dict[int, tuple[
         sentences.append(f"{_NUMBERS[len(objects)].capitalize() if len(objects) <= 10 else len(objects)} "
                          f"object{'s' if len(objects) > 1 else ''}.")  # fmt: skip
     unique = [i for i in objects if counts[names[i]] == 1 and i in places]
-    for a, b in zip(unique[:4], unique[1:4], strict=False):
+    for a, b in pairwise(unique[:4]):
         sentences.append(f"The {names[a]} is {_relation(places[a][0], places[b][0])} the {names[b]}.")
     movers = [names[i] for i in unique if places[i][1]]
     if movers:

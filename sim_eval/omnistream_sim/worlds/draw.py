@@ -7,6 +7,7 @@ and any worker can draw any clip.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 
@@ -44,6 +45,10 @@ class Draw:
         u = self._pool[:, self._used : self._used + count].reshape(self.batch, *shape)
         self._used += count
         return low + (high - low) * u
+
+    def replay(self) -> Draw:
+        """A copy that draws, independently, what this one is going to draw."""
+        return copy.copy(self)
 
     def _refill(self) -> None:
         """Another block of numbers behind those that are left."""

@@ -246,7 +246,7 @@ def outdoor(draw: Draw, *, length: Tensor) -> Layout:
     wide = torch.full((b,), 150.0, device=device)
     zero = torch.zeros(b, device=device)
     layout = blank(
-        draw, _vector(-wide, -wide, zero), _vector(wide, wide, wide), paths=(0.25, 0.0, 0.0, 0.75), speeds=(1.5, 9.0)
+        draw, _vector(-wide, -wide, zero), _vector(wide, wide, wide), paths=(0.25, 0.0, 0.0, 0.75), speeds=(1.0, 5.0)
     )
     layout.room_solid = torch.tensor([False, False, False, False, True, False], device=device).expand(b, 6).clone()
     road = draw.uniform(low=2.2, high=5.0)

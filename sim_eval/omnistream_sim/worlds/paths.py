@@ -28,7 +28,7 @@ def _wander(draw: Draw, times: Tensor, speed: Tensor, amplitude: Tensor) -> Tens
     detune = draw.uniform(CANDIDATES, 1, 3, low=0.75, high=1.3)
     size = amplitude.norm(dim=-1).clamp_min(1e-3)
     omega = (speed * math.sqrt(2) / size).clamp_max(6.0)[..., None, None] * ratios[:, None] * detune
-    wave = torch.sin(omega[:, :, None] * times[:, None, None] + phase[:, :, None])  # [B, C, T, wave, axis]
+    wave = torch.sin(omega[:, :, None] * times[..., None, None] + phase[:, :, None])  # [B, C, T, wave, axis]
     return (wave * strength[:, None]).sum(-2) * amplitude[:, :, None] / 1.2
 
 
@@ -38,8 +38,27 @@ def _inside(p: Tensor, low: Tensor, high: Tensor) -> Tensor:
     return middle + half * torch.tanh((p - middle) / half)
 
 
-def candidates(draw: Draw, layout: Layout, times: Tensor, speed_factor: float) -> Tensor:
-    """Poses T_world_camera [B, CANDIDATES, T, 4, 4] at `times` [T] (float32 seconds)."""
+def candidates(draw: Draw, layout: Layout, times: Tensor, speed_factor: float, min_path: float = 0.0) -> Tensor:
+    """Poses T_world_camera [B, CANDIDATES, T + 1, 4, 4] at `times` [T + 1] (float32 seconds).
+
+    Paths of T frames shorter than `min_path` metres are run through faster, until they are that long.
+    """
+    times = times.expand(draw.batch, CANDIDATES, -1)
+    if min_path > 0 and times.shape[-1] > 2:
+        for _ in range(3):  # a faster run is longer in proportion, but for the corners that its frames cut
+            poses = _poses(draw.replay(), layout, times, speed_factor)
+            travelled = path_length(poses[:, :, :-1]).clamp_min(1e-3)
+            times = times * (1.05 * min_path / travelled).clamp_min(1.0)[..., None]
+    return _poses(draw, layout, times, speed_factor)
+
+
+def path_length(poses: Tensor) -> Tensor:
+    """Metres travelled along poses [..., T, 4, 4]."""
+    return (poses[..., 1:, :3, 3] - poses[..., :-1, :3, 3]).norm(dim=-1).sum(-1)
+
+
+def _poses(draw: Draw, layout: Layout, times: Tensor, speed_factor: float) -> Tensor:
+    """Poses [B, C, T, 4, 4] at `times` [B, C, T]."""
     b, c = draw.batch, CANDIDATES
     speed = draw.log_uniform(c, low=layout.speeds[:, :1], high=layout.speeds[:, 1:]) * speed_factor
     low, high = layout.stand_low[:, None], layout.stand_high[:, None]

@@ -17,7 +17,7 @@ from .draw import Draw, host_uniform
 from .families import clutter, outdoor, room, tabletop
 from .layout import CAPSULES, N_BOX, N_CAPSULE, N_REVOLUTION, SLOTS, Layout, extent, select
 from .looks import Paint, choose_lights, indoor_lights, lens, paint, sun
-from .paths import candidates, clearance, drop
+from .paths import candidates, clearance, drop, path_length
 from .scene import Lights, Motion, Scenes, Terrain, Words, object_poses
 from .terrain import WAVES
 
@@ -63,9 +63,9 @@ def sample_scenes(
         seeds,
         tuple(flag for _, flag in drawn),
     )
-    poses = candidates(draw, layout, stamps.to(torch.float32).to(device), config.speed)
+    poses = candidates(draw, layout, stamps.to(torch.float32).to(device), config.speed, config.min_path)
     poses[..., 2, 3] += ground_height(terrain, poses[..., :2, 3])
-    path, active = _choose(config, scenes, layout, poses)
+    path, active = _choose(config, replace(scenes, T_world_camera=poses[:, 0]), layout, poses)
     return replace(scenes, T_world_camera=path, active=active)
 
 
@@ -137,8 +137,7 @@ def _choose(config: WorldConfig, scenes: Scenes, layout: Layout, poses: Tensor) 
     near = (distance < layout.clearance[:, None, None, None]).any(2)
     gone = drop(layout, near)  # [B, C, N]
     cost = (gone & layout.active[:, None]).sum(-1).to(torch.float32)
-    steps = (poses[:, :, 1:, :3, 3] - poses[:, :, :-1, :3, 3]).norm(dim=-1)[..., : scenes.frames - 1]
-    cost = cost + 30.0 * (config.min_path - steps.sum(-1)).clamp_min(0.0)
+    cost = cost + 30.0 * (config.min_path - path_length(poses[:, :, :-1])).clamp_min(0.0)
     best = cost.argmin(1)
     rows = torch.arange(poses.shape[0], device=poses.device)
     return poses[rows, best], layout.active & ~gone[rows, best]

@@ -108,7 +108,7 @@ def _processor() -> str:
 
 def _package_text() -> str:
     """Everything that the generated text depends on: the sources of the package (tracing them takes seconds)."""
-    files = sorted(Path(__file__).parent.parent.rglob("*.py")) + [Path(__file__).parent / "driver.cpp"]
+    files = [*sorted(Path(__file__).parent.parent.rglob("*.py")), Path(__file__).parent / "driver.cpp"]
     return "\n".join(f.read_text() for f in files)
 
 

@@ -84,7 +84,7 @@ def clip_seed(seed: int, number: int) -> int:
     return (seed << 32) | number
 
 
-def worlds(**options: object) -> Worlds:
+def open_clips(**options: object) -> Worlds:
     """What the entry point `worlds` names. options: fields of `WorldConfig`, as values or as text.
 
     Raises:
