@@ -13,7 +13,7 @@ out=$1 minutes=${2:-22} call=${3:-540}
 root=$(cd "$(dirname "$0")/.." && pwd)
 run=${OMNISTREAM_RUN:-${XDG_CACHE_HOME:-$HOME/.cache}/omnistream/train-default}
 python=${PYTHON:-python3}
-live=${OMNISTREAM_LIVE:-omnistream_sim.worlds.live:worlds}
+live=${OMNISTREAM_LIVE:-omnistream_sim.worlds.clips:open_clips}
 export PYTHONPATH="$root/ros2_ws/src/omnistream:$root/training:$root/sim_eval${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
 mkdir -p "$run" "$out"
 touch "$run/train.log"
