@@ -160,12 +160,10 @@ def main(args: list[str] | None = None) -> int:
         words[:2] = [" ".join(words[:2])]
     try:
         tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="omnistream-sim", description=__doc__, args=words)
-    except (ConfigError, ValueError) as error:
+    except (ValueError, OSError) as error:
         print(f"omnistream-sim: {error}", file=sys.stderr)
-        return 2
-    except (OmniStreamError, OSError) as error:
-        print(f"omnistream-sim: {error}", file=sys.stderr)
-        return 1
+        blocked = isinstance(error, (OmniStreamError, OSError)) and not isinstance(error, ConfigError)
+        return 1 if blocked else 2
     return 0
 
 

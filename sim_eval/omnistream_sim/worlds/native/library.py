@@ -130,7 +130,12 @@ def load(octaves: int) -> ctypes.CDLL:
     parts = [_package_text(), str(octaves), torch.__version__, compiler, *_FLAGS, _processor()]
     path = cache_folder() / f"rays-{hashlib.sha256(chr(10).join(parts).encode()).hexdigest()[:16]}.so"
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise NativeUnavailable(
+                f"{path.parent} cannot be made ({error}); OMNISTREAM_CACHE names another"
+            ) from error
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             (Path(folder) / "rays.cpp").write_text(source(octaves))
             made = Path(folder) / "rays.so"
