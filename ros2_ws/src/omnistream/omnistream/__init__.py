@@ -5,6 +5,8 @@
     session = StreamSession(load_model("weights/"))
     for image in camera:                        # uint8 [H, W, 3]
         result = session.step(image)            # depth, pose, features, ...
+
+The names below are imported when they are first used.
 """
 
 __version__ = "0.1.0"
@@ -13,7 +15,7 @@ __all__ = ["StreamSession", "load_backbone", "load_model"]
 
 
 def __getattr__(name: str) -> object:
-    # Late, so that `import omnistream` and the command line tools' --help do not wait for torch.
+    # So that `import omnistream` and the command line tools' --help do not wait for torch.
     if name in ("load_backbone", "load_model"):
         from omnistream import weights
 

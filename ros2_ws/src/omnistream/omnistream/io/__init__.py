@@ -4,6 +4,8 @@
     from omnistream.io import open_source
     for frame in open_source("drive.mcap", topic="/camera/image_raw"):
         session.step(frame.image, frame.stamp)
+
+Libraries for videos and bags are imported when one is opened (`pip install "omnistream[io]"`).
 """
 
 from omnistream.io.frames import Frame, FrameSource

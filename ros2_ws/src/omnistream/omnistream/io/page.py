@@ -81,9 +81,7 @@ class Page:
         self.image.paste(tag, (x, y), mask)
         self._text((x + 7, y + 3), text, 13, WHITE)
 
-    def legend(
-        self, column: str, table: NDArray[np.uint8], limits: tuple[float, float], unit: str, note: str
-    ) -> None:
+    def legend(self, column: str, table: NDArray[np.uint8], limits: tuple[float, float], unit: str, note: str) -> None:
         """A colour bar under a column. Depth tables run from near to far, logarithmically; others from 0 up."""
         x, y, width = self._x(column), self._bottom + 16, BOX[0]
         is_depth = limits[0] > 0
@@ -138,7 +136,7 @@ class Page:
 
     def _shorten(self, text: str, size: int, width: int) -> str:
         while len(text) > 8 and self._draw.textlength(plain(text), font=_font(size)) > width:
-            text = text[: -8].rstrip() + " ..."
+            text = text[:-8].rstrip() + " ..."
         return text
 
     def _text(

@@ -23,6 +23,8 @@ class RecordingWriter:
 
         with RecordingWriter(folder, rate=30.0, size=(480, 640), K=K) as writer:
             writer.add(image, depth=depth, T_world_camera=pose)
+
+    Depth is in metres; any frame may come without depth or pose.
     """
 
     def __init__(

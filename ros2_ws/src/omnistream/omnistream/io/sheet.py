@@ -47,6 +47,8 @@ class ContactSheet:
         sheet = ContactSheet("kitchen.mp4", "tiny, random weights: depth means nothing", scale="none")
         sheet.add(frame, result)
         sheet.save(Path("sheet.png"))
+
+    Its memory is bounded: some rows are kept, evenly over all that was added.
     """
 
     title: str
