@@ -14,7 +14,7 @@ from .clips import Worlds, WorldStream, clip_seed
 from .config import WorldConfig
 from .materials import Material
 from .quality import QUALITIES, Quality
-from .render import OUTPUTS, Clip, render
+from .rendering import OUTPUTS, Clip, render
 from .sample import sample_scenes
 from .scene import Motion, Scenes
 

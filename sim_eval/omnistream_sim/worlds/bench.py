@@ -12,7 +12,7 @@ import torch
 from .clips import clip_seed
 from .config import WorldConfig
 from .quality import QUALITIES
-from .render import render
+from .rendering import render
 from .sample import sample_scenes
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from .config import WorldConfig
-from .render import Clip, render
+from .rendering import Clip, render
 from .sample import sample_scenes
 
 RGBD = ("rgb", "depth")

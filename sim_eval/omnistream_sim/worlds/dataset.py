@@ -28,7 +28,7 @@ from omnistream.io.files import replacing, write_bytes
 from .clips import Worlds, clip_seed
 from .config import WorldConfig
 from .recording import LICENCE, relative_poses, write_clip
-from .render import Clip
+from .rendering import Clip
 
 HEADER = "dataset.yaml"
 VERSION = 1

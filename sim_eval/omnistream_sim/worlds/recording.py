@@ -17,7 +17,7 @@ from omnistream.io.recording_writer import RecordingWriter
 
 from .furnished_room import furnished_room, walk
 from .quality import QUALITIES, Quality
-from .render import Clip, render
+from .rendering import Clip, render
 
 LICENCE = "Apache-2.0"
 

@@ -6,7 +6,7 @@ Everything is brought into the camera frame, so that a ray is (x, y, 1) and its 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -53,6 +53,11 @@ class FrameTables:
     def frames(self) -> int:
         """F."""
         return self.records.shape[0]
+
+    def part(self, first: int, last: int) -> FrameTables:
+        """The frames first .. last - 1."""
+        changed = {f.name: getattr(self, f.name)[first:last] for f in fields(self) if f.type == "Tensor"}
+        return replace(self, **changed)
 
 
 def affine(rotation: Tensor, offset: Tensor) -> Tensor:

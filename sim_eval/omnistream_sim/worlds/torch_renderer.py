@@ -7,54 +7,74 @@ this one is the reference that it is tested against.
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
+
 import torch
 from torch import Tensor
 
 from . import terrain
 from .noise import mix32
-from .quality import Job, Pictures
+from .quality import Job, Pictures, Quality
 from .shading import MAX_LIGHTS, ambient_end, leave, light_end, picture
 from .shapes import T_MIN, hit_box, hit_capsule, hit_revolution, hit_room
 from .surfaces import GEOMETRY_COLUMNS, RECORD_COLUMNS, surface_at
 from .tables import FRAME_AT, RECORD_AT, FrameTables
 from .textures import albedo
-from .vec import Vec, dot, stack, sub
+from .vec import Vec, add, dot, stack, sub
 
 Columns = dict[str, Tensor]
 
 
 class TorchRenderer:
-    """Renders the frames of tables in batches of rays."""
+    """Renders the frames of tables, a bounded number of rays at a time."""
+
+    def __init__(self, pairs_at_once: int | None = None) -> None:
+        """pairs_at_once: rays times objects per operation; default: what fits a core's cache, or keeps a GPU busy."""
+        self._pairs = pairs_at_once
 
     def __call__(self, tables: FrameTables, job: Job) -> Pictures:
         """Pictures of all frames of the tables."""
+        limit = self._pairs or (1 << 19 if tables.frame.device.type == "cpu" else 1 << 28)
+        rays = max(1, limit // max(tables.slots, 1))
+        rows = max(1, min(job.height, rays // job.width))
+        frames = max(1, rays // (job.height * job.width))
+        parts = []
+        for first in range(0, tables.frames, frames):
+            last = min(first + frames, tables.frames)
+            some, cut = tables.part(first, last), replace(job, lens=job.lens[first:last], number=job.number[first:last])
+            bands = [self._band(some, cut, v, min(v + rows, job.height)) for v in range(0, job.height, rows)]
+            parts.append({name: torch.cat([band[name] for band in bands], 1) for name in bands[0]})
+        out = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        return Pictures(**{field.name: out.get(field.name) for field in fields(Pictures)})
+
+    def _band(self, tables: FrameTables, job: Job, top: int, bottom: int) -> dict[str, Tensor]:
+        """The rows top .. bottom - 1 of all frames, [F, rows, W, ...]."""
         frame = {name: tables.frame[:, i, None] for name, i in FRAME_AT.items()}
-        kinds = _Objects(tables)
-        f, h, w = tables.frames, job.height, job.width
-        depth = surface_map = normals = rgb = None
+        objects = _Objects(tables)
+        out: dict[str, Tensor] = {}
         offsets = job.quality.offsets()
         if job.depth or job.surface or job.normals or len(offsets) == 1:
-            x, y = _rays(job, 0.0, 0.0)
-            t, surface = kinds.nearest(frame, tables, x, y)
+            x, y = _rays(job, top, bottom, 0.0, 0.0)
+            t, surface = objects.nearest(frame, tables, x, y)
             if job.depth:
-                depth = torch.where(torch.isfinite(t), t, torch.nan).reshape(f, h, w)
+                out["depth"] = torch.where(torch.isfinite(t), t, torch.nan)
             if job.surface:
-                surface_map = surface.to(torch.int32).reshape(f, h, w)
+                out["surface"] = surface.to(torch.int32)
             if job.normals:
-                normals = stack(self._hit(tables, frame, x, y, t, surface)[3]).reshape(f, h, w, 3)
+                out["normals"] = stack(self._hit(tables, frame, x, y, t, surface)[3])
         if job.rgb:
             total: Vec | None = None
-            pixel = torch.arange(h * w, device=tables.frame.device, dtype=torch.int32)
+            pixel = torch.arange(top * job.width, bottom * job.width, device=tables.frame.device, dtype=torch.int32)
             random = mix32(pixel + job.number[:, None] * 9973)
             for sample, (du, dv) in enumerate(offsets):
                 if len(offsets) > 1:
-                    x, y = _rays(job, du, dv)
-                    t, surface = kinds.nearest(frame, tables, x, y)
-                shown = self._colour(tables, frame, kinds, job, sample, x, y, t, surface, random)
-                total = shown if total is None else (total[0] + shown[0], total[1] + shown[1], total[2] + shown[2])
+                    x, y = _rays(job, top, bottom, du, dv)
+                    t, surface = objects.nearest(frame, tables, x, y)
+                shown = self._colour(tables, frame, objects, job.quality, sample, x, y, t, surface, random)
+                total = shown if total is None else add(total, shown)
             assert total is not None
-            rgb = (stack(total) * (255.0 / len(offsets)) + 0.5).to(torch.uint8).reshape(f, h, w, 3)
-        return Pictures(depth, surface_map, normals, rgb)
+            out["rgb"] = (stack(total) * (255.0 / len(offsets)) + 0.5).to(torch.uint8)
+        return {name: value.unflatten(1, (bottom - top, job.width)) for name, value in out.items()}
 
     @staticmethod
     def _hit(
@@ -75,8 +95,8 @@ class TorchRenderer:
         self,
         tables: FrameTables,
         frame: Columns,
-        kinds: _Objects,
-        job: Job,
+        objects: _Objects,
+        quality: Quality,
         sample: int,
         x: Tensor,
         y: Tensor,
@@ -85,7 +105,6 @@ class TorchRenderer:
         random: Tensor,
     ) -> Vec:
         """Display colours in [0, 1] of the rays."""
-        quality = job.quality
         t, local, face_normal, n = self._hit(tables, frame, x, y, t, surface)
         material = _gather(tables, RECORD_COLUMNS[len(GEOMETRY_COLUMNS) :], surface)
         facing = (n[0] * x + n[1] * y + n[2]).abs() * torch.rsqrt(x * x + y * y + 1)
@@ -96,11 +115,11 @@ class TorchRenderer:
         for light in range(tables.n_light if quality.shadow_rays else 0):
             for i in range(quality.shadow_rays):
                 end = light_end(frame, light, random, sample * quality.shadow_rays + i, count)
-                lit[light] = lit[light] - kinds.blocked(start, end) / quality.shadow_rays
+                lit[light] = lit[light] - objects.blocked(start, end) / quality.shadow_rays
         closed = torch.zeros_like(t)
         for i in range(quality.ambient_rays):
             index, count = sample * quality.ambient_rays + i, quality.samples * quality.ambient_rays
-            closed = closed + kinds.blocked(start, ambient_end(start, n, random, index, count)) / quality.ambient_rays
+            closed = closed + objects.blocked(start, ambient_end(start, n, random, index, count)) / quality.ambient_rays
         hit = surface != tables.slots + 7
         return picture(frame, x, y, t, n, colour, material["gloss"], material["emission"], tuple(lit), closed, hit)
 
@@ -168,11 +187,11 @@ def _gather(tables: FrameTables, names: tuple[str, ...], surface: Tensor) -> Col
     return {name: torch.gather(tables.records[..., RECORD_AT[name]], 1, surface) for name in names}
 
 
-def _rays(job: Job, du: float, dv: float) -> tuple[Tensor, Tensor]:
-    """Ray directions x, y [F, H * W] through points beside the pixel centres."""
+def _rays(job: Job, top: int, bottom: int, du: float, dv: float) -> tuple[Tensor, Tensor]:
+    """Ray directions x, y [F, rows * W] through points beside the pixel centres of the rows top .. bottom - 1."""
     device, (f, cu, cv) = job.lens.device, job.lens.unbind(1)
     u = torch.arange(job.width, device=device, dtype=torch.float32) + du
-    v = torch.arange(job.height, device=device, dtype=torch.float32) + dv
-    x = ((u - cu[:, None]) / f[:, None])[:, None].expand(-1, job.height, -1)
+    v = torch.arange(top, bottom, device=device, dtype=torch.float32) + dv
+    x = ((u - cu[:, None]) / f[:, None])[:, None].expand(-1, bottom - top, -1)
     y = ((v - cv[:, None]) / f[:, None])[:, :, None].expand(-1, -1, job.width)
     return x.flatten(1), y.flatten(1)

@@ -20,8 +20,9 @@ from omnistream_sim.worlds import (
     render,
     sample_scenes,
 )
-from omnistream_sim.worlds.native import emit, library
-from omnistream_sim.worlds.render import renderer_for
+from omnistream_sim.worlds.native import NativeRenderer, NativeUnavailable, emit, gpu, library
+from omnistream_sim.worlds.rendering import _best, renderer_for
+from omnistream_sim.worlds.torch_renderer import TorchRenderer
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 
@@ -49,6 +50,47 @@ def test_native_equals_torch(quality: Quality, size: tuple[int, int]) -> None:
     levels = (native.rgb.int() - reference.rgb.int()).abs()
     assert (levels <= 2).float().mean() > 0.995
     assert levels.float().mean() < 0.2
+
+
+@needs_compiler
+def test_a_thread_per_pixel_gives_the_same_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The form in which a GPU runs the text, here on the CPU: tiles of one pixel."""
+    scenes = sample_scenes(WorldConfig(outdoor=1), [clip_seed(8, n) for n in range(6)], frames=2, rate=8.0)
+    pictures = {}
+    for side in (16, 1):
+        monkeypatch.setattr(
+            "omnistream_sim.worlds.rendering._best", lambda octaves, device, s=side: NativeRenderer(octaves, s)
+        )
+        pictures[side] = render(scenes, (30, 41), want=("rgb", "depth", "ids", "normals"), quality=SOFT)
+    one, tiles = pictures[1], pictures[16]
+    assert one.rgb is not None and tiles.rgb is not None and one.depth is not None and tiles.depth is not None
+    assert one.ids is not None and tiles.ids is not None
+    assert (one.ids == tiles.ids).float().mean() > 0.999
+    assert torch.allclose(one.depth, tiles.depth, rtol=1e-4, equal_nan=True)
+    levels = (one.rgb.int() - tiles.rgb.int()).abs()
+    assert (levels <= 2).float().mean() > 0.995
+
+
+def test_the_text_compiles_for_gpus() -> None:
+    """Needs no GPU, only NVRTC, which comes with torch's CUDA builds."""
+    try:
+        gpu.load_nvrtc()
+    except NativeUnavailable as error:
+        pytest.skip(str(error))
+    text = library.source(1, 1)
+    assert all(len(gpu.compile_cubin(text, name)) > 10_000 for name in ("sm_80", "sm_90"))
+    with pytest.raises(NativeUnavailable, match="error"):
+        gpu.compile_cubin("this is not CUDA", "sm_90")
+
+
+def test_without_a_compiler_torch_renders_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(octaves: int, device: str) -> NativeRenderer:
+        raise NativeUnavailable("no C++ compiler")
+
+    monkeypatch.setattr("omnistream_sim.worlds.rendering._compiled", fail)
+    with pytest.warns(UserWarning, match="rendering with torch, which is many times slower: no C\\+\\+ compiler"):
+        renderer = _best.__wrapped__(2, "cpu")
+    assert isinstance(renderer, TorchRenderer)
 
 
 @needs_compiler
@@ -110,7 +152,7 @@ def test_cxx_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 @needs_compiler
 def test_a_compiler_that_fails_is_quoted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("OMNISTREAM_CACHE", str(tmp_path))
-    monkeypatch.setattr(library, "source", lambda octaves: "this is not C++")
+    monkeypatch.setattr(library, "source", lambda octaves, side: "this is not C++")
     with pytest.raises(library.NativeUnavailable, match="error"):
         library.load.__wrapped__(2)
     assert not list(tmp_path.rglob("*.so"))

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ray caster as compiled loops, generated from the torch functions of this package."""
+"""The ray caster compiled: loops generated from the torch functions of this package, for CPU and CUDA."""
 
+from .cpu import NativeRenderer
+from .gpu import CudaRenderer
 from .library import NativeUnavailable
-from .renderer import NativeRenderer
 
-__all__ = ["NativeRenderer", "NativeUnavailable"]
+__all__ = ["CudaRenderer", "NativeRenderer", "NativeUnavailable"]

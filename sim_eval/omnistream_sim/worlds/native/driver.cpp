@@ -1,67 +1,61 @@
 // SPDX-License-Identifier: Apache-2.0
-// Renders frames tile by tile. The arithmetic is in the stages, loops over the rays of a tile that were generated from the torch
-// functions of this package (they stand above this file in the compiled text); here is only which stage runs when, and for
-// which objects: an object whose bounding box cannot meet the rays of a tile is left out.
+// Renders frames tile by tile. The arithmetic is in the stages, loops over the rays of a tile that were generated from
+// the torch functions of this package (they stand above this file in the compiled text); here is only which stage runs
+// when, and for which objects: an object whose bounding box cannot meet the rays of a tile is left out.
+//
+// On a CPU a tile is 16 x 16 pixels and a stage is a vectorised loop. On a GPU (compiled by NVRTC, RAYS = 1) every thread
+// has a tile of one pixel, and the buffers of the tile are its registers.
 
 struct Job {
     int frames, height, width;
     int n_box, n_revolution, n_capsule, n_light, has_terrain;
     int shadow_rays, ambient_rays, samples;
-    const float* records;     // [frames][objects + 8][RECORD]
-    const float* frame;       // [frames][FRAME]
-    const float* solid;       // [frames][6] is the room face a surface?
-    const float* screen;      // [frames][objects][4] bounds of x and y on the image plane z = 1; empty where inactive
-    const float* bound;       // [frames][objects][3] half size of the bounding box in unit space
-    const float* lens;        // [frames][3] focal length, centre u, centre v in pixels
-    const float* offsets;     // [samples][2] sub-pixel positions
-    const int* number;        // [frames] number of the frame in its clip, for the random numbers
-    float* depth;             // [frames][height][width], or null
-    int* surface;             // the same, or null
-    float* normals;           // [frames][height][width][3], or null
-    unsigned char* rgb;       // the same, or null
+    const float* records;    // [frames][objects + 8][RECORD]
+    const float* frame;      // [frames][FRAME]
+    const float* solid;      // [frames][6] is the room face a surface?
+    const float* screen;     // [frames][objects][4] bounds of x and y on the plane z = 1; empty where inactive
+    const float* bound;      // [frames][objects][3] half size of the bounding box in unit space
+    const float* lens;       // [frames][3] focal length, centre u, centre v in pixels
+    const float* offsets;    // [samples][2] sub-pixel positions
+    const int* number;       // [frames] number of the frame in its clip, for the random numbers
+    float* depth;            // [frames][height][width], or null
+    int* surface;            // the same, or null
+    float* normals;          // [frames][height][width][3], or null
+    unsigned char* rgb;      // the same, or null
 };
 
-namespace {
+// The way of a bundle of shadow rays: from a ball around `start` to `end`, everything within `grow` of the segment.
+struct Bundle {
+    float start[3], end[3], grow;
+    int point;  // start and end are the same
+};
 
-struct Range { int first, last; };
+DEVICE float least(float a, float b) { return a < b ? a : b; }
+DEVICE float most(float a, float b) { return a > b ? a : b; }
+DEVICE void fill(float* buffer, float value) {
+    for (int i = 0; i < RAYS; ++i) buffer[i] = value;
+}
 
 class Renderer {
 public:
-    explicit Renderer(const Job& job) : job(job), objects(job.n_box + job.n_revolution + job.n_capsule), list(objects) {}
+    DEVICE Renderer(const Job& job, int f)
+        : job(job), f(f), objects(job.n_box + job.n_revolution + job.n_capsule),
+          records(job.records + (long)f * (objects + 8) * RECORD), frame(job.frame + (long)f * FRAME) {}
 
-    void run() {
-        for (int f = 0; f < job.frames; ++f) {
-            records = job.records + (long)f * (objects + 8) * RECORD;
-            frame = job.frame + (long)f * FRAME;
-            for (int v = 0; v < job.height; v += SIDE)
-                for (int u = 0; u < job.width; u += SIDE) one_tile(f, u, v);
-        }
-    }
-
-private:
-    const Job& job;
-    const int objects;
-    std::vector<int> list;  // the objects that matter now
-    Tile tile;
-    const float* records = nullptr;
-    const float* frame = nullptr;
-    float sum[3][RAYS];
-
-    const float* record(int slot) const { return records + (long)slot * RECORD; }
-
-    void one_tile(int f, int u0, int v0) {
+    // The SIDE x SIDE pixels from (u0, v0) on.
+    DEVICE void one_tile(int u0, int v0) {
         const bool geometry = job.depth || job.surface || job.normals;
-        if (geometry || job.samples == 1) trace(f, u0, v0, 0.f, 0.f);
-        if (geometry) write_geometry(f, u0, v0);
+        if (geometry || job.samples == 1) trace(u0, v0, 0.f, 0.f);
+        if (geometry) write_geometry(u0, v0);
         if (!job.rgb) return;
-        for (auto& channel : sum) std::fill(channel, channel + RAYS, 0.f);
+        for (int c = 0; c < 3; ++c) fill(sum[c], 0.f);
         for (int i = 0; i < RAYS; ++i) {
             const int pixel = (v0 + i / SIDE) * job.width + u0 + i % SIDE;
             tile.hash[i] = pixel + job.number[f] * 9973;
         }
         scramble(tile, records, nullptr, frame);
         for (int s = 0; s < job.samples; ++s) {
-            if (job.samples > 1) trace(f, u0, v0, job.offsets[2 * s], job.offsets[2 * s + 1]);
+            if (job.samples > 1) trace(u0, v0, job.offsets[2 * s], job.offsets[2 * s + 1]);
             shade(s);
             for (int i = 0; i < RAYS; ++i) {
                 sum[0][i] += tile.shown0[i];
@@ -70,20 +64,30 @@ private:
             }
         }
         const float gain = 255.f / job.samples;
-        each_pixel(u0, v0, [&](int i, long at) {
-            unsigned char* out = job.rgb + ((long)f * job.height * job.width + at) * 3;
+        for (int i = 0; i < RAYS; ++i) {
+            if (!in_picture(u0, v0, i)) continue;
+            unsigned char* out = job.rgb + place(u0, v0, i) * 3;
             for (int c = 0; c < 3; ++c) out[c] = (unsigned char)(sum[c][i] * gain + 0.5f);
-        });
+        }
     }
 
-    template <class Function> void each_pixel(int u0, int v0, Function function) const {
-        const int rows = std::min(SIDE, job.height - v0), columns = std::min(SIDE, job.width - u0);
-        for (int dv = 0; dv < rows; ++dv)
-            for (int du = 0; du < columns; ++du) function(dv * SIDE + du, (long)(v0 + dv) * job.width + u0 + du);
+private:
+    const Job& job;
+    const int f, objects;
+    const float *records, *frame;
+    Tile tile;
+    float sum[3][RAYS];
+
+    DEVICE const float* record(int slot) const { return records + (long)slot * RECORD; }
+    DEVICE bool in_picture(int u0, int v0, int i) const {
+        return v0 + i / SIDE < job.height && u0 + i % SIDE < job.width;
+    }
+    DEVICE long place(int u0, int v0, int i) const {
+        return ((long)f * job.height + v0 + i / SIDE) * job.width + u0 + i % SIDE;
     }
 
     // Nearest surface along the rays of a tile, through points (du, dv) beside the pixel centres.
-    void trace(int f, int u0, int v0, float du, float dv) {
+    DEVICE void trace(int u0, int v0, float du, float dv) {
         const float *lens = job.lens + 3 * f, *screen = job.screen + (long)f * objects * 4;
         for (int i = 0; i < RAYS; ++i) {
             tile.x[i] = ((u0 + i % SIDE) + du - lens[1]) / lens[0];
@@ -106,12 +110,14 @@ private:
             else see_capsule(tile, records, record(slot), frame, slot);
         }
         for (int i = 0; i < RAYS; ++i) tile.t[i] = tile.t[i] < INFINITY ? tile.t[i] : 1.f;
-        std::fill(tile.slope0, tile.slope0 + 3 * RAYS, 0.f);
+        fill(tile.slope0, 0.f);
+        fill(tile.slope1, 0.f);
+        fill(tile.slope2, 0.f);
         if (job.has_terrain) slope_of(tile, records, nullptr, frame);
         if (job.rgb || job.normals) surface_of(tile, records, nullptr, frame);
     }
 
-    void march() {
+    DEVICE void march() {
         march_start(tile, records, nullptr, frame);
         bool enters = false;
         for (int i = 0; i < RAYS; ++i) enters |= tile.leave[i] > tile.begin[i];
@@ -121,29 +127,29 @@ private:
         march_finish(tile, records, nullptr, frame, objects + 6);
     }
 
-    void write_geometry(int f, int u0, int v0) const {
-        each_pixel(u0, v0, [&](int i, long at) {
-            at += (long)f * job.height * job.width;
-            const bool nothing = tile.surface[i] == objects + 7;
-            if (job.depth) job.depth[at] = nothing ? NAN : tile.t[i];
+    DEVICE void write_geometry(int u0, int v0) const {
+        for (int i = 0; i < RAYS; ++i) {
+            if (!in_picture(u0, v0, i)) continue;
+            const long at = place(u0, v0, i);
+            if (job.depth) job.depth[at] = tile.surface[i] == objects + 7 ? NAN : tile.t[i];
             if (job.surface) job.surface[at] = tile.surface[i];
-            if (job.normals) {
-                job.normals[3 * at] = tile.n0[i];
-                job.normals[3 * at + 1] = tile.n1[i];
-                job.normals[3 * at + 2] = tile.n2[i];
-            }
-        });
+            if (!job.normals) continue;
+            job.normals[3 * at] = tile.n0[i];
+            job.normals[3 * at + 1] = tile.n1[i];
+            job.normals[3 * at + 2] = tile.n2[i];
+        }
     }
 
-    void shade(int sample) {
+    DEVICE void shade(int sample) {
         texture_of(tile, records, nullptr, frame);
-        for (auto* lit : {tile.lit0, tile.lit1}) std::fill(lit, lit + RAYS, 1.f);
-        std::fill(tile.closed, tile.closed + RAYS, 0.f);
+        fill(tile.lit0, 1.f);
+        fill(tile.lit1, 1.f);
+        fill(tile.closed, 0.f);
         float low[3] = {INFINITY, INFINITY, INFINITY}, high[3] = {-INFINITY, -INFINITY, -INFINITY};
-        const float* start[3] = {tile.start0, tile.start1, tile.start2};
         for (int i = 0; i < RAYS; ++i) {
             if (tile.surface[i] == objects + 7) continue;
-            for (int c = 0; c < 3; ++c) low[c] = std::min(low[c], start[c][i]), high[c] = std::max(high[c], start[c][i]);
+            const float p[3] = {tile.start0[i], tile.start1[i], tile.start2[i]};
+            for (int c = 0; c < 3; ++c) low[c] = least(low[c], p[c]), high[c] = most(high[c], p[c]);
         }
         if (low[0] <= high[0]) {
             shadows(sample, low, high);
@@ -152,82 +158,103 @@ private:
         picture_of(tile, records, nullptr, frame);
     }
 
-    void shadows(int sample, const float* low, const float* high) {
-        if (job.shadow_rays == 0) return;
-        float* lit[2] = {tile.lit0, tile.lit1};
-        for (int light = 0; light < job.n_light; ++light) {
-            const float* at = frame + LIGHT0 + 6 * light;
-            const float radius = job.shadow_rays * job.samples > 1 ? frame[RADIUS0 + light] : 0.f;
-            const int candidates = between(low, high, at, radius);
-            if (candidates == 0) continue;
+    DEVICE void shadows(int sample, const float* low, const float* high) {
+        for (int light = 0; light < job.n_light && job.shadow_rays > 0; ++light) {
+            const int count = job.samples * job.shadow_rays;
+            const Bundle bundle = bundle_from(low, high, frame + LIGHT0 + 6 * light, count > 1 ? frame[RADIUS0 + light] : 0.f);
             for (int i = 0; i < job.shadow_rays; ++i) {
-                const int index = sample * job.shadow_rays + i, count = job.samples * job.shadow_rays;
+                const int index = sample * job.shadow_rays + i;
                 if (light == 0) end_at_light0(tile, records, nullptr, frame, index, count);
                 else end_at_light1(tile, records, nullptr, frame, index, count);
-                block(candidates);
-                for (int r = 0; r < RAYS; ++r) lit[light][r] -= tile.hidden[r] / job.shadow_rays;
+                if (!block(bundle)) break;  // no object is near the way to this light
+                float* lit = light == 0 ? tile.lit0 : tile.lit1;
+                for (int r = 0; r < RAYS; ++r) lit[r] -= tile.hidden[r] / job.shadow_rays;
             }
         }
     }
 
-    void ambient(int sample, const float* low, const float* high) {
+    DEVICE void ambient(int sample, const float* low, const float* high) {
         if (job.ambient_rays == 0) return;
-        const int candidates = between(low, high, nullptr, REACH);
-        if (candidates == 0) return;
+        const Bundle bundle = bundle_from(low, high, nullptr, REACH);
         for (int i = 0; i < job.ambient_rays; ++i) {
             end_ambient(tile, records, nullptr, frame, sample * job.ambient_rays + i, job.samples * job.ambient_rays);
-            block(candidates);
+            if (!block(bundle)) return;
             for (int r = 0; r < RAYS; ++r) tile.closed[r] += tile.hidden[r] / job.ambient_rays;
         }
     }
 
-    void block(int candidates) {
-        std::fill(tile.hidden, tile.hidden + RAYS, 0.f);
-        for (int k = 0; k < candidates; ++k) {
-            const int slot = list[k];
+    // Which of the segments start -> end are blocked; false if no object is near any of them.
+    DEVICE bool block(const Bundle& bundle) {
+        fill(tile.hidden, 0.f);
+        bool any = false;
+        for (int slot = 0; slot < objects; ++slot) {
+            if (!near(slot, bundle)) continue;
+            any = true;
             if (slot < job.n_box) block_box(tile, records, record(slot), frame);
             else if (slot < job.n_box + job.n_revolution) block_revolution(tile, records, record(slot), frame);
             else block_capsule(tile, records, record(slot), frame);
         }
+        return any;
     }
 
-    // Fills `list` with the objects whose bounding box is within reach of the way from the box low..high to `target` (no target:
-    // of the box itself); returns how many. Both ends are balls, so the way is inside the segment between them, thickened.
-    int between(const float* low, const float* high, const float* target, float reach) {
-        float centre[3], spread = 0;
+    // From the box low..high to a ball of radius `reach` around `target`; without a target, `reach` around the box.
+    DEVICE Bundle bundle_from(const float* low, const float* high, const float* target, float reach) const {
+        Bundle b;
+        float spread = 0;
         for (int c = 0; c < 3; ++c) {
-            centre[c] = 0.5f * (low[c] + high[c]);
+            b.start[c] = 0.5f * (low[c] + high[c]);
+            b.end[c] = target ? target[c] : b.start[c];
             spread += 0.25f * (high[c] - low[c]) * (high[c] - low[c]);
         }
-        spread = std::sqrt(spread);
-        const float grow = 0.01f + (target ? std::max(spread, reach) : spread + reach);
-        const long f = (records - job.records) / ((long)(objects + 8) * RECORD);
-        int found = 0;
-        for (int slot = 0; slot < objects; ++slot) {
-            const float *m = record(slot), *bound = job.bound + (f * objects + slot) * 3;
-            float enter = 0, leave = 1;
-            for (int c = 0; c < 3 && enter <= leave; ++c) {
-                const float* row = m + 4 * c;
-                const float a = row[0] * centre[0] + row[1] * centre[1] + row[2] * centre[2] + row[3];
-                const float limit = bound[c] + grow / m[H0 + c];
-                const float b = target ? row[0] * target[0] + row[1] * target[1] + row[2] * target[2] + row[3] : a;
-                const float d = b - a;
-                if (std::fabs(d) < 1e-9f) {
-                    if (std::fabs(a) > limit) leave = -1;
-                    continue;
-                }
-                const float t0 = (-limit - a) / d, t1 = (limit - a) / d;
-                enter = std::max(enter, std::min(t0, t1));
-                leave = std::min(leave, std::max(t0, t1));
+        spread = sqrtf(spread);
+        b.grow = 0.01f + (target ? most(spread, reach) : spread + reach);
+        b.point = target == nullptr;
+        return b;
+    }
+
+    // Does the bundle come near the bounding box of an object? Slab test in its unit space, the box grown on all sides.
+    DEVICE bool near(int slot, const Bundle& bundle) const {
+        const float *m = record(slot), *bound = job.bound + ((long)f * objects + slot) * 3;
+        float enter = 0, leave = 1;
+        for (int c = 0; c < 3; ++c) {
+            const float* row = m + 4 * c;
+            const float* s = bundle.start;
+            const float* e = bundle.end;
+            const float a = row[0] * s[0] + row[1] * s[1] + row[2] * s[2] + row[3];
+            const float d = bundle.point ? 0.f : row[0] * e[0] + row[1] * e[1] + row[2] * e[2] + row[3] - a;
+            const float limit = bound[c] + bundle.grow / m[H0 + c];
+            if (fabsf(d) < 1e-9f) {
+                if (fabsf(a) > limit) return false;
+                continue;
             }
-            if (enter <= leave) list[found++] = slot;
+            const float t0 = (-limit - a) / d, t1 = (limit - a) / d;
+            enter = most(enter, least(t0, t1));
+            leave = least(leave, most(t0, t1));
+            if (enter > leave) return false;
         }
-        return found;
+        return true;
     }
 };
 
-}  // namespace
+#ifdef __CUDACC__
+
+extern "C" __global__ void render_frames(const Job job) {
+    const int across = (job.width + 15) / 16, down = (job.height + 15) / 16;  // a block of threads is a 16 x 16 square
+    const int f = blockIdx.x / (across * down), square = blockIdx.x % (across * down);
+    const int u = square % across * 16 + threadIdx.x % 16, v = square / across * 16 + threadIdx.x / 16;
+    if (u < job.width && v < job.height) Renderer(job, f).one_tile(u, v);
+}
+
+#else
 
 extern "C" int job_bytes() { return (int)sizeof(Job); }
 
-extern "C" void render_frames(const Job* job) { Renderer(*job).run(); }
+extern "C" void render_frames(const Job* job) {
+    for (int f = 0; f < job->frames; ++f) {
+        Renderer renderer(*job, f);
+        for (int v = 0; v < job->height; v += SIDE)
+            for (int u = 0; u < job->width; u += SIDE) renderer.one_tile(u, v);
+    }
+}
+
+#endif

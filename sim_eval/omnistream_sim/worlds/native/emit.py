@@ -126,7 +126,7 @@ def emit(stage: Stage, columns: dict[str, int], frame: dict[str, int]) -> tuple[
     graph.eliminate_dead_code()
     arguments = "".join(f", {'int' if a in INTEGER else 'float'} {a}" for a in stage.arguments)
     text = [
-        f"static void {stage.name}(Tile& __restrict tile, const float* __restrict records,",
+        f"STAGE void {stage.name}(Tile& __restrict tile, const float* __restrict records,",
         f"    const float* __restrict thing, const float* __restrict frame{arguments}) {{",
     ]
     for name in stage.thing:

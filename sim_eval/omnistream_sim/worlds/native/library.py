@@ -15,6 +15,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -32,16 +33,28 @@ _FLAGS = (
     "-ffp-contract=fast", "-w",
 )  # fmt: skip
 
+_PRELUDE = """
+#ifdef __CUDACC__
+#define INFINITY __int_as_float(0x7f800000)
+#define NAN __int_as_float(0x7fffffff)
+#define DEVICE __device__ __forceinline__
+#define STAGE static __device__ __forceinline__
+#else
+#include <cmath>
+#define DEVICE inline
+#define STAGE static
+#endif
+"""
 _MATHS = """
-static inline float fast_sin(float a) {  // |error| < 2e-6 for the arguments of textures and terrain
+STAGE float fast_sin(float a) {  // |error| < 2e-6 for the arguments of textures and terrain
     const float k = floorf(a * 0.31830988618f + 0.5f);
     const float x = (a - k * 3.140625f) - k * 9.6765358979e-4f;
     const float s = x * x;
     const float p = x + x * s * (-1.6666654611e-1f + s * (8.3321608736e-3f - s * 1.9515295891e-4f));
     return ((int)k & 1) ? -p : p;
 }
-static inline float fast_cos(float a) { return fast_sin(a + 1.57079632679f); }
-static inline float fast_exp(float a) {
+STAGE float fast_cos(float a) { return fast_sin(a + 1.57079632679f); }
+STAGE float fast_exp(float a) {
     const float x = (a < -80.f ? -80.f : (a > 80.f ? 80.f : a)) * 1.44269504089f;
     const float k = floorf(x + 0.5f);
     const float f = x - k;
@@ -50,7 +63,7 @@ static inline float fast_exp(float a) {
     union { int i; float f; } power = {((int)k + 127) << 23};
     return p * power.f;
 }
-static inline float fast_atan2(float y, float x) {
+STAGE float fast_atan2(float y, float x) {
     const float ax = fabsf(x), ay = fabsf(y); const float big = ax > ay ? ax : ay, small = ax > ay ? ay : ax; const
     float a = small / (big > 1e-30f ? big : 1e-30f), s = a * a; float r = a * (0.99997726f + s * (-0.33262347f + s *
     (0.19354346f + s * (-0.11643287f + s * (0.05265332f - s * 0.01172120f))))); r = ay > ax ? 1.57079637f - r : r; r =
@@ -63,19 +76,22 @@ class NativeUnavailable(RuntimeError):
     """No C++ compiler, or it failed; the torch renderer does the same work, more slowly."""
 
 
-def source(octaves: int) -> str:
-    """The whole C++ text."""
+def source(octaves: int, side: int = SIDE) -> str:
+    """The whole text, C++ and CUDA alike. side: of a tile in pixels; 1 for a thread per pixel."""
     from .emit import INTEGER, emit  # torch's tracer is slow to import
     from .stages import stages
 
     emitted = [emit(stage, RECORD_AT, FRAME_AT) for stage in stages(octaves)]
-    wanted = {name for stage in stages(octaves) for name in stage.rays} | {n for _, outputs in emitted for n in outputs}
-    slopes = [f"slope{i}" for i in range(3)]  # adjacent, cleared in one go
-    buffers = [*sorted(wanted - set(slopes) | {"surface"}), *slopes]
-    fields = "\n".join(f"    alignas(64) {'int' if n in INTEGER else 'float'} {n}[RAYS];" for n in buffers)
+    buffers = {name for stage in stages(octaves) for name in stage.rays} | {
+        n for _, outputs in emitted for n in outputs
+    }
+    align = "alignas(64) " if side > 1 else ""
+    fields = "\n".join(
+        f"    {align}{'int' if n in INTEGER else 'float'} {n}[RAYS];" for n in sorted(buffers | {"surface"})
+    )
     constants = {
-        "SIDE": SIDE,
-        "RAYS": SIDE * SIDE,
+        "SIDE": side,
+        "RAYS": side * side,
         "RECORD": len(RECORD_COLUMNS),
         "FRAME": len(FRAME_COLUMNS),
         "H0": RECORD_AT["h0"],
@@ -86,9 +102,9 @@ def source(octaves: int) -> str:
     }
     return "\n".join(
         [
-            "#include <algorithm>\n#include <cmath>\n#include <vector>",
-            *(f"static const int {name} = {value};" for name, value in constants.items()),
-            f"static const float REACH = {AMBIENT_REACH}f;",
+            _PRELUDE,
+            *(f"constexpr int {name} = {value};" for name, value in constants.items()),
+            f"constexpr float REACH = {AMBIENT_REACH}f;",
             "struct Tile {\n" + fields + "\n};",
             _MATHS,
             *(text for text, _ in emitted),
@@ -118,33 +134,46 @@ def cache_folder() -> Path:
 
 
 @cache
-def load(octaves: int) -> ctypes.CDLL:
-    """The library for textures of that many octaves, compiled if needed.
+def load(octaves: int, side: int = SIDE) -> ctypes.CDLL:
+    """The library for the CPU, compiled if needed.
 
     Raises:
         NativeUnavailable: no compiler, or the compiler failed (its message is included).
     """
-    compiler = shutil.which(os.environ.get("CXX", "g++"))
+    name = os.environ.get("CXX", "g++")
+    compiler = shutil.which(name)
     if compiler is None:
-        raise NativeUnavailable(f"no C++ compiler {os.environ.get('CXX', 'g++')!r} on PATH")
-    parts = [_package_text(), str(octaves), torch.__version__, compiler, *_FLAGS, _processor()]
-    path = cache_folder() / f"rays-{hashlib.sha256(chr(10).join(parts).encode()).hexdigest()[:16]}.so"
-    if not path.exists():
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise NativeUnavailable(
-                f"{path.parent} cannot be made ({error}); OMNISTREAM_CACHE names another"
-            ) from error
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            (Path(folder) / "rays.cpp").write_text(source(octaves))
-            made = Path(folder) / "rays.so"
-            command = [compiler, *_FLAGS, str(Path(folder) / "rays.cpp"), "-o", str(made)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise NativeUnavailable(f"{compiler} failed on the ray caster:\n{done.stderr[-2000:]}")
-            made.replace(path)
-    library = ctypes.CDLL(str(path))
+        raise NativeUnavailable(f"no C++ compiler {name!r} on PATH")
+
+    def build(made: Path) -> None:
+        text = made.with_name("rays.cpp")
+        text.write_text(source(octaves, side))
+        done = subprocess.run([compiler, *_FLAGS, text, "-o", made], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise NativeUnavailable(f"{compiler} failed on the ray caster:\n{done.stderr[-2000:]}")
+
+    library = ctypes.CDLL(str(cached("so", build, str(octaves), str(side), compiler, *_FLAGS, _processor())))
     library.render_frames.argtypes = [ctypes.c_void_p]
     library.render_frames.restype = None
     return library
+
+
+def cached(suffix: str, build: Callable[[Path], object], *key: str) -> Path:
+    """The file that `build` makes, made once for these sources, this torch and this key.
+
+    Raises:
+        NativeUnavailable: the cache folder cannot be written.
+    """
+    parts = "\n".join([_package_text(), torch.__version__, *key])
+    path = cache_folder() / f"rays-{hashlib.sha256(parts.encode()).hexdigest()[:16]}.{suffix}"
+    if path.exists():
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            made = Path(folder) / path.name
+            build(made)
+            made.replace(path)
+    except OSError as error:
+        raise NativeUnavailable(f"{path}: {error}; OMNISTREAM_CACHE names another folder") from error
+    return path

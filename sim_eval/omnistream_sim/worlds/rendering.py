@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scenes in, clips out: pictures and exact geometry, only what was asked for.
 
-Work is cut into chunks of whole clips so that memory stays bounded. On a CPU the native renderer is used where a C++
-compiler is found, everywhere else the torch renderer; both do the same arithmetic.
+Work is cut into chunks of whole clips so that memory stays bounded. The native renderer is used where it can be
+compiled, everywhere else the torch renderer; both do the same arithmetic.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .describe import describe, object_names
-from .native import NativeRenderer, NativeUnavailable
+from .native import CudaRenderer, NativeRenderer, NativeUnavailable
 from .quality import Job, Pictures, Quality, quality_of
 from .scene import N_EXTRA, Scenes, intrinsics, matmul, object_poses
 from .tables import FrameTables, affine, frame_tables, times_vector
@@ -51,28 +51,36 @@ class Clip:
 
 
 @functools.cache
-def _native(octaves: int) -> NativeRenderer | None:
+def _compiled(octaves: int, device: str) -> Renderer:
+    if device.startswith("cuda"):
+        return CudaRenderer(octaves, torch.device(device))
+    return NativeRenderer(octaves)
+
+
+@functools.cache
+def _best(octaves: int, device: str) -> Renderer:
+    """The compiled renderer if there can be one, else torch; says once why not."""
+    if not device.startswith(("cpu", "cuda")):
+        return TorchRenderer()
     try:
-        return NativeRenderer(octaves)
+        return _compiled(octaves, device)
     except NativeUnavailable as error:
         warnings.warn(f"rendering with torch, which is many times slower: {error}", stacklevel=2)
-        return None
+        return TorchRenderer()
 
 
 def renderer_for(device: torch.device, octaves: int, backend: str = "auto") -> Renderer:
     """The renderer for tables on that device.
 
     Raises:
-        ValueError: an unknown backend, or the native one for another device than the CPU.
-        NativeUnavailable: the native one was asked for and there is no compiler.
+        ValueError: an unknown backend.
+        NativeUnavailable: the native one was asked for and cannot be made.
     """
     if backend not in BACKENDS:
         raise ValueError(f"backend is {backend!r}; expected one of {', '.join(BACKENDS)}")
-    if backend == "native":
-        if device.type != "cpu":
-            raise ValueError(f"backend is 'native' and the scenes are on {device}; it runs on the CPU")
-        return NativeRenderer(octaves)
-    return (_native(octaves) if backend == "auto" and device.type == "cpu" else None) or TorchRenderer()
+    if backend == "torch":
+        return TorchRenderer()
+    return (_compiled if backend == "native" else _best)(octaves, str(device))
 
 
 def render(
@@ -93,7 +101,7 @@ def render(
         frames: how many frames from the start (default: all the scenes have).
         want: any of `OUTPUTS`.
         quality: a tier of `quality.QUALITIES` or your own.
-        backend: auto, native (compiled loops, CPU) or torch.
+        backend: auto, native (compiled loops) or torch.
         clips_per_chunk: bounds memory; default: what suits the device.
 
     Raises:
@@ -131,7 +139,7 @@ def render(
 def _clips_per_chunk(scenes: Scenes, frames: int, size: tuple[int, int]) -> int:
     """On a CPU what stays in its caches, on a GPU what keeps it busy within a few GiB."""
     pixels = frames * size[0] * size[1]
-    return max(1, (1 << 20 if scenes.device.type == "cpu" else 1 << 24) // pixels)
+    return max(1, (1 << 20 if scenes.device.type == "cpu" else 1 << 26) // pixels)
 
 
 def _groups(scenes: Scenes, limit: int) -> list[list[int]]:
