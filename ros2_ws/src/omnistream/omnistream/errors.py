@@ -28,3 +28,7 @@ class OptionError(InputError, ConfigError):
 
 class EngineError(OmniStreamError):
     """An engine is not available here, or does not fit the model; says why and how to get it."""
+
+
+class ContractError(OmniStreamError):
+    """A contract file is damaged, of a newer version, or disagrees with another contract; both sides are printed."""
