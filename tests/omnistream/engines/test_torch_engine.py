@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
 from omnistream.engines import select
 from omnistream.engines.select import choose_device, choose_dtype, make_engine
+from omnistream.engines.torch_engine import TorchEngine
 from omnistream.errors import ConfigError, EngineError
 from omnistream.stream.policy import parse_policy
 
@@ -17,6 +20,28 @@ def test_the_callers_model_is_left_alone(tiny_model):
     assert tiny_model.backbone.patch_embed.proj.weight.dtype is torch.float32
     engine.close()
     assert tiny_model.backbone.patch_embed.proj.weight.dtype is torch.float32
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_model_in_bfloat16_is_left_alone_too(tiny_model, dtype):
+    model = copy.deepcopy(tiny_model)
+    model.backbone.to(torch.bfloat16)
+    TorchEngine(model, torch.device("cpu"), dtype)
+    assert {weight.dtype for weight in model.backbone.parameters()} == {torch.bfloat16}
+
+
+def test_bfloat16_rounds_products_and_not_their_sum(tiny_model):
+    """Against a model that is bfloat16 throughout: the camera token, hence the pose, is closer."""
+    clip = torch.randn(1, 8, 3, 48, 48, generator=torch.Generator().manual_seed(4))
+    throughout = copy.deepcopy(tiny_model.backbone).to(torch.bfloat16)
+    engine = make_engine(tiny_model, "torch", "cpu", "bfloat16")
+    state = engine.new_state(parse_policy("full:8"), 1, 48, 48)
+    found = torch.stack([engine.step(state, clip[:, i], None, ()).camera for i in range(8)], 1)
+    with torch.no_grad():
+        exact = tiny_model.backbone(clip, camera_token=True).camera
+        rounded = throughout(clip.bfloat16(), camera_token=True).camera.float()
+    assert (found - exact).norm() <= 0.75 * (rounded - exact).norm()
+    assert (found - exact).norm() <= 1e-2 * exact.norm()
 
 
 def test_a_failed_step_leaves_the_stream_as_it_was(tiny_model, monkeypatch):

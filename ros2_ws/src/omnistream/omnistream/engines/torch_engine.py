@@ -15,6 +15,7 @@ from omnistream.engines.base import EngineSpec, StepOutputs
 from omnistream.engines.graph_io import check_step
 from omnistream.errors import EngineError
 from omnistream.heads.heads import HeadOutputs
+from omnistream.model.layers import narrow_products
 from omnistream.model.omnistream import OmniStream
 from omnistream.stream.policy import CachePolicy
 from omnistream.stream.state import StreamState
@@ -24,17 +25,17 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 class TorchEngine:
-    """See `Engine`. The backbone and the cache are in `dtype`; heads stay in float32 (depth is an exponential)."""
+    """See `Engine`. Products of the backbone and the cache are in `dtype`, residual stream and heads in float32."""
 
     def __init__(self, model: OmniStream, device: torch.device, dtype: torch.dtype) -> None:
         if dtype is torch.float16 and device.type == "cpu":
             raise EngineError("dtype float16 is slower than float32 on a CPU; expected float32 or bfloat16")
         # The caller's model is left as it is: a deep copy only where something has to change.
-        weight = model.backbone.patch_embed.proj.weight
-        fits = (weight.device, weight.dtype, model.training) == (device, dtype, False)
+        found = {(weight.device, weight.dtype) for weight in model.backbone.parameters()}
+        fits = dtype is torch.float32 and found == {(device, dtype)} and not model.training
         self._model = model if fits else copy.deepcopy(model).to(device)
         self._model.eval()
-        self._model.backbone.to(dtype)
+        narrow_products(self._model.backbone, dtype)
         self._taps = () if model.heads is None else model.heads.config.taps
         self.spec = EngineSpec("torch", str(device), dtype, model.config, model_hash(model))
 

@@ -150,7 +150,7 @@ class Backbone(nn.Module):
         out = self.step_with(
             frame,
             torch.tensor([state.frames_seen == 0]),
-            self.rope((spec.height, spec.width), spec.camera_token, at, self.patch_embed.proj.weight),
+            self.rope((spec.height, spec.width), spec.camera_token, at, self.norm.weight),
             state.attend,
             spec.camera_token,
             aspect_ratio,

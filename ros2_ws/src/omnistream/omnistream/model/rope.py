@@ -45,9 +45,9 @@ def rope_tables(config: BackboneConfig, grid: tuple[int, int], prefix: int, time
 
 
 def rotate(x: Tensor, rope: Rope) -> Tensor:
-    """Rotate x [B, heads, tokens, head_dim]; pairs are (i, i + head_dim/2)."""
+    """Rotate x [B, heads, tokens, head_dim], in the tables' dtype; pairs are (i, i + head_dim/2). Comes back in x's."""
     first, second = x.chunk(2, dim=-1)
-    return x * rope.cos + torch.cat((-second, first), dim=-1) * rope.sin
+    return (x * rope.cos + torch.cat((-second, first), dim=-1) * rope.sin).to(x.dtype)
 
 
 def _periods(config: BackboneConfig) -> Tensor:
