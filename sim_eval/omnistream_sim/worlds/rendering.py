@@ -20,9 +20,10 @@ from .native import CudaRenderer, NativeRenderer, NativeUnavailable
 from .quality import Job, Pictures, Quality, quality_of
 from .scene import N_EXTRA, Scenes, intrinsics, matmul, object_poses
 from .tables import FrameTables, affine, frame_tables, times_vector
+from .things import Thing, things_of
 from .torch_renderer import TorchRenderer
 
-OUTPUTS = ("rgb", "depth", "normals", "scene_flow", "flow", "ids", "text")
+OUTPUTS = ("rgb", "depth", "normals", "scene_flow", "flow", "ids", "text", "things")
 """What can be asked for; poses, intrinsics and stamps always come along."""
 BACKENDS = ("auto", "native", "torch")
 Renderer = Callable[[FrameTables, Job], Pictures]
@@ -47,6 +48,7 @@ class Clip:
     ids: Tensor | None = None  # [B, T, H, W] int32 object ids; 0: nothing there
     names: tuple[dict[int, str], ...] = ()  # per clip: object id -> words
     text: tuple[str, ...] = ()  # per clip: a description of what is seen
+    things: tuple[tuple[Thing, ...], ...] = ()  # per clip: the objects, seen or not
     seeds: tuple[int, ...] = ()  # per clip: the index that reproduces it
 
 
@@ -131,6 +133,7 @@ def render(
         stamps=scenes.stamps[:count],
         names=object_names(scenes) if "text" in wanted else (),
         text=texts,
+        things=things_of(scenes, count) if "things" in wanted else (),
         seeds=scenes.seeds,
         **out,  # type: ignore[arg-type]
     )

@@ -17,6 +17,15 @@ an object with
     T_world_camera [B, T, 4, 4]    K [B, 3, 3] pixels; integer coordinates are pixel centres
 
 on `device`, the same for the same arguments. "package.module:function" works as a name too, installed or not.
+
+A renderer that knows what it shows lets `omnistream-eval probe` ask about it: `clips` then also takes
+`want=("rgb", "depth", "ids", "things")`, and what it returns has besides
+
+    ids [B, T, H, W] integers      which thing a pixel shows
+    things                         per clip a sequence of things: walls, floor, table top and sky may be left out of it
+
+where a thing has `id` (as in ids), `words` ("red ball"), `colour` ("red", or None where there is not one colour) and
+`moves` (whether it moves by itself during the clip).
 """
 
 from __future__ import annotations
@@ -78,13 +87,18 @@ def seed_of(number: int) -> int:
 
 
 def open_live(name: str, options: Mapping[str, Any], nominal_rate: float) -> ClipSource:
+    """The renderer of that name as a source, see `open_renderer`."""
+    return LiveSource(open_renderer(name, options), f"live {name} {dict(options) or ''}".rstrip(), nominal_rate)
+
+
+def open_renderer(name: str, options: Mapping[str, Any]) -> Renderer:
     """The renderer of that name. ConfigError lists what is installed, or says what the renderer objected to."""
     function = _from_path(name) if ":" in name else _from_entry_point(name)
     try:
-        renderer = function(**options)
+        renderer: Renderer = function(**options)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"live source {name!r} refused the options {dict(options)}: {error}") from error
-    return LiveSource(renderer, f"live {name} {dict(options) or ''}".rstrip(), nominal_rate)
+    return renderer
 
 
 def _from_entry_point(name: str) -> Any:
