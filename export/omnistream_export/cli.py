@@ -52,9 +52,10 @@ def onnx(
         raise EngineError(f"exporting needs the package {error.name}: {INSTALL}") from error
     from omnistream.stream.policy import parse_policy
     from omnistream.weights import load_model
+    from omnistream.weights.files import home_expanded
 
     height, width = _size(size)
-    directory = Path(out).expanduser() if out else _beside(Path(weights).expanduser(), size, dtype)
+    directory = home_expanded(out) if out else _beside(home_expanded(weights), size, dtype)
     model = load_model(weights)
     graphs = export_graphs(
         model,

@@ -42,6 +42,10 @@ class StaticEngine:
         spec = self.spec.state_spec(policy, batch, height, width)
         return StreamState(self.spec.model.backbone, spec, start_index=start_index, slots=graphs.policy.slots)
 
+    def cache_nbytes(self, policy: CachePolicy, batch: int, height: int, width: int) -> int:
+        spec = self.spec.state_spec(policy, batch, height, width)
+        return spec.nbytes(self.spec.model.backbone, self._graphs.policy.slots)
+
     def step(self, state: StreamState, frames: Tensor, times: Tensor | None, want: Collection[str]) -> StepOutputs:
         start = time.perf_counter()
         check_step(self.spec.model, state, frames, want)

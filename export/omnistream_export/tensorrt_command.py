@@ -39,11 +39,12 @@ def tensorrt(
     from omnistream.engines.graphs import read_graphs
     from omnistream.engines.tensorrt_api import load_tensorrt
     from omnistream.weights import load_model
+    from omnistream.weights.files import home_expanded
     from omnistream.weights.identity import model_hash
     from omnistream_export.tensorrt_build import build_plans
     from omnistream_export.verify_tensorrt import table, verify_plans
 
-    exported = read_graphs(Path(graphs).expanduser())
+    exported = read_graphs(home_expanded(graphs))
     trt, gpu = load_tensorrt(), CudaDevice(device)
     model = None
     if not build_only:  # before the minutes, not after them
@@ -53,7 +54,7 @@ def tensorrt(
         exported,
         workspace=int(workspace_gib * 2**30),
         tf32=tf32,
-        timing_cache=Path(timing_cache).expanduser() if timing_cache else None,
+        timing_cache=home_expanded(timing_cache) if timing_cache else None,
         made_by=shlex.join(["omnistream-export", *sys.argv[1:]]),
         trt=trt,
         device=gpu,

@@ -30,6 +30,7 @@ def test_onnx_writes_beside_the_checkpoint_and_verifies(model, tmp_path, capsys)
         ({"--size": "32"}, "size is '32'; expected HEIGHTxWIDTH"),
         ({"--size": "30x32"}, "multiples of 16"),
         ({"--weights": "nowhere"}, "nowhere does not exist"),
+        ({"--weights": "~nobody-here/w"}, "~nobody-here/w does not exist"),
         ({"--policy": "full"}, "no bound"),
     ],
 )

@@ -176,6 +176,7 @@ def test_the_printed_budget_is_what_is_allocated(engine, tiny_model, clip):
     for i in range(14):
         engine.step(state, clip(14)[:, i], None, ())
         assert state.nbytes == state.kv.untyped_storage().nbytes() == spec.nbytes(tiny_model.config.backbone)
+        assert state.nbytes == engine.cache_nbytes(parse_policy("window:12"), 1, HEIGHT, WIDTH)
 
 
 def test_only_wanted_heads_are_run(engine, tiny_model, clip):

@@ -109,6 +109,8 @@ def test_refusals_say_why(checkpoint, tiny_model, graphs, tmp_path):
         make_engine(tiny_model, "onnxruntime")
     with pytest.raises(EngineError, match="holds no graphs; export them: omnistream-export onnx"):
         make_engine(model, f"onnxruntime:{tmp_path}/nowhere")
+    with pytest.raises(EngineError, match="~nobody-here/graphs does not exist"):
+        make_engine(model, "onnxruntime:~nobody-here/graphs")
     with pytest.raises(EngineError, match="graphs in float32, none in float16"):
         make_engine(model, "onnxruntime", dtype="float16")
     with pytest.raises(EngineError, match="'torch:here' is unknown; expected one of auto, torch"):

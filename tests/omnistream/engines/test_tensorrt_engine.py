@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import weakref
 
@@ -200,6 +201,13 @@ def test_a_session_names_the_engine_and_the_place(tiny_model, graphs, device, mo
         assert np.allclose(found.depth, expected.depth, rtol=1e-4)
         assert np.allclose(found.T_world_camera, expected.T_world_camera, atol=1e-4)
     assert str(session.engine.spec).startswith("tensorrt cpu float32")
+    assert session.engine.spec.model_hash == session.model_hash
+    assert session.cache_nbytes(96, 128) == session.nbytes == 4 * plain.nbytes  # of three slots the plan has twelve
+    other = copy.deepcopy(tiny_model)
+    with torch.no_grad():
+        other.backbone.cls_token += 1
+    with pytest.raises(ConfigError, match="expected the same weights"):
+        StreamSession(other, engine=session.engine)
     with pytest.raises(EngineError, match="graphs in float32, none in float16"):
         make_engine(tiny_model, f"tensorrt:{graphs.directory}")
 

@@ -24,8 +24,8 @@ class EngineSpec:
     device: str
     dtype: torch.dtype
     model: ModelConfig
-    model_hash: str = ""
-    """Of the weights that it runs (`omnistream.weights.model_hash`); empty where the engine cannot know."""
+    model_hash: str
+    """Of the weights that it runs (`omnistream.weights.model_hash`)."""
 
     def __str__(self) -> str:
         return f"{self.name} {self.device} {str(self.dtype).removeprefix('torch.')}"
@@ -66,6 +66,10 @@ class Engine(Protocol):
 
     def new_state(self, policy: CachePolicy, batch: int, height: int, width: int, start_index: int = 0) -> StreamState:
         """Allocate all the memory a stream will ever use."""
+        ...
+
+    def cache_nbytes(self, policy: CachePolicy, batch: int, height: int, width: int) -> int:
+        """Bytes of the cache that `new_state` would allocate. Raises what that would for frames that it cannot take."""
         ...
 
     def step(self, state: StreamState, frames: Tensor, times: Tensor | None, want: Collection[str]) -> StepOutputs:

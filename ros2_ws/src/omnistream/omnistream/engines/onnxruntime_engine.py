@@ -50,6 +50,9 @@ class OnnxRuntimeEngine:
         self._graphs((batch, height, width), policy)
         return GrowingState(self.spec.model.backbone, spec, start_index=start_index)
 
+    def cache_nbytes(self, policy: CachePolicy, batch: int, height: int, width: int) -> int:
+        return self.spec.state_spec(policy, batch, height, width).nbytes(self.spec.model.backbone)
+
     def step(self, state: StreamState, frames: Tensor, times: Tensor | None, want: Collection[str]) -> StepOutputs:
         start = time.perf_counter()
         if not isinstance(state, GrowingState):

@@ -103,13 +103,13 @@ def make_engine(
         raise EngineError(f"engine {engine!r} is unknown; expected one of {', '.join(ENGINES)}, {places}")
     if name == "tensorrt":
         load_tensorrt()  # the first thing that is missing on most machines
-        folder = Path(place).expanduser() if place else _folder_of(model, name)
+        folder = _folder(place) if place else _folder_of(model, name)
         return open_tensorrt(model.config, _graphs_of(model, folder, "float16" if dtype == "auto" else dtype), device)
     where = choose_device(device)
     if name == "onnxruntime":
         if where.type != "cpu" and device != "auto":
             raise EngineError(f"engine onnxruntime runs on the CPU, not on {where}; use engine torch there")
-        sets = _graphs_of(model, Path(place).expanduser() if place else _folder_of(model), dtype)
+        sets = _graphs_of(model, _folder(place) if place else _folder_of(model), dtype)
         return OnnxRuntimeEngine(model.config, sets)
     if name == "auto" and size is not None and depends_on_size(model, engine, device, dtype):
         sets = [graphs for graphs in _graphs_of(model, _folder_of(model), "float32") if graphs.size == size]
@@ -130,6 +130,14 @@ def depends_on_size(model: OmniStream, engine: str, device: str, dtype: str) -> 
         return bool(_graphs_of(model, _folder_of(model), "float32"))
     except EngineError:  # `auto` takes what works; `onnxruntime` says why it does not
         return False
+
+
+def _folder(place: str) -> Path:
+    """A directory that the user named."""
+    try:
+        return Path(place).expanduser()
+    except RuntimeError as error:  # ~somebody, who has no home here
+        raise EngineError(f"{place} does not exist: {error}") from error
 
 
 def _folder_of(model: OmniStream, engine: str = "onnxruntime") -> Path:

@@ -52,17 +52,17 @@ class TensorRTEngine:
         self._device = device or CudaDevice()
         self._cuda_graph = cuda_graph
         self._sets = {plans.graphs.size: plans for plans in sets}
-        dtypes = {plans.graphs.dtype for plans in self._sets.values()}
-        if len(dtypes) != 1 or not dtypes <= set(DTYPES):
-            raise EngineError(f"plans are of dtypes {sorted(dtypes)}; expected one of {', '.join(DTYPES)}")
+        kinds = {(plans.graphs.dtype, plans.graphs.model_hash) for plans in self._sets.values()}
+        if len(kinds) != 1 or next(iter(kinds))[0] not in DTYPES:
+            raise EngineError(f"plans are of {sorted(kinds)}; expected one model, in one of {', '.join(DTYPES)}")
         for plans in self._sets.values():
             plans.check(tensorrt_api.version(self._trt), self._device.gpu)
-        self._dtype = dtypes.pop()
+        self._dtype, model_hash = kinds.pop()
         self._log = make_logger(self._trt)
         self._runtime = self._trt.Runtime(self._log)
         self._loaded: dict[tuple[tuple[int, int, int], Role], LoadedPlan] = {}
         self._states: weakref.WeakSet[TensorRTState] = weakref.WeakSet()
-        self.spec = EngineSpec("tensorrt", self._device.name, DTYPES[self._dtype], model)
+        self.spec = EngineSpec("tensorrt", self._device.name, DTYPES[self._dtype], model, model_hash)
 
     def new_state(self, policy: CachePolicy, batch: int, height: int, width: int, start_index: int = 0) -> StreamState:
         spec = self.spec.state_spec(policy, batch, height, width)
@@ -76,6 +76,10 @@ class TensorRTEngine:
         self._device.synchronize()
         self._states.add(state)
         return state
+
+    def cache_nbytes(self, policy: CachePolicy, batch: int, height: int, width: int) -> int:
+        slots = self._plans_of((batch, height, width), policy).graphs.policy.slots
+        return self.spec.state_spec(policy, batch, height, width).nbytes(self.spec.model.backbone, slots)
 
     def step(self, state: StreamState, frames: Tensor, times: Tensor | None, want: Collection[str]) -> StepOutputs:
         start = time.perf_counter()

@@ -43,6 +43,9 @@ class TorchEngine:
         spec = self.spec.state_spec(policy, batch, height, width)
         return StreamState(self.spec.model.backbone, spec, start_index=start_index, device=self.spec.device)
 
+    def cache_nbytes(self, policy: CachePolicy, batch: int, height: int, width: int) -> int:
+        return self.spec.state_spec(policy, batch, height, width).nbytes(self.spec.model.backbone)
+
     @torch.no_grad()
     def step(self, state: StreamState, frames: Tensor, times: Tensor | None, want: Collection[str]) -> StepOutputs:
         start = self._now()

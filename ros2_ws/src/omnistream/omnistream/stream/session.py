@@ -89,10 +89,10 @@ class StreamSession:
             if depends_on_size(model, engine, device, dtype):  # settled by `allocate`, before any state is made
                 self._engine_for = lambda size: make_engine(model, engine, device, dtype, size)
         else:
-            if engine.spec.model != self.config or engine.spec.model_hash not in ("", self.model_hash):
+            if engine.spec.model != self.config or engine.spec.model_hash != self.model_hash:
                 raise ConfigError(
-                    f"the engine runs model {engine.spec.model_hash or 'of another configuration'}, "
-                    f"the session was given {self.model_hash}; expected the same weights"
+                    f"the engine runs model {engine.spec.model_hash}, the session was given {self.model_hash}; "
+                    "expected the same weights"
                 )
             self.engine = engine
         self._image_size = self.config.image_size if image_size is None else image_size
@@ -140,8 +140,7 @@ class StreamSession:
 
     def cache_nbytes(self, height: int, width: int) -> int:
         """Bytes that the cache of a `height` x `width` camera takes, from its first frame on and for ever."""
-        spec = self.engine.spec.state_spec(self.policy, 1, *self.network_size(height, width))
-        return spec.nbytes(self.config.backbone)
+        return self.engine.cache_nbytes(self.policy, 1, *self.network_size(height, width))
 
     def memory_report(self, height: int, width: int) -> str:
         """One line: what a `height` x `width` camera takes."""

@@ -7,6 +7,7 @@ slots is free because softmax does not care.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -49,17 +50,14 @@ class StateSpec:
         if not bool(frame.isfinite().all()):
             raise ConfigError("frame has NaN or infinite pixels; expected finite ones")
 
-    def shape(self, config: BackboneConfig) -> tuple[int, ...]:
-        """[layers, 2 (key, value), B, heads, slots * tokens, head width]."""
+    def shape(self, config: BackboneConfig, slots: int | None = None) -> tuple[int, ...]:
+        """[layers, 2 (key, value), B, heads, slots * tokens, head width]; slots: None for as many as the policy has."""
         tokens = config.tokens_per_frame(self.height, self.width, self.camera_token)
-        return (config.depth, 2, self.batch, config.heads, self.policy.slots * tokens, config.head_dim)
+        return (config.depth, 2, self.batch, config.heads, (slots or self.policy.slots) * tokens, config.head_dim)
 
-    def nbytes(self, config: BackboneConfig) -> int:
+    def nbytes(self, config: BackboneConfig, slots: int | None = None) -> int:
         """Bytes of the cache; known before the first frame and constant for ever."""
-        count = 1
-        for side in self.shape(config):
-            count *= side
-        return count * self.dtype.itemsize
+        return math.prod(self.shape(config, slots)) * self.dtype.itemsize
 
 
 class StreamState:
@@ -78,9 +76,7 @@ class StreamState:
         spec.check(config)
         self.spec = spec
         self.tokens = config.tokens_per_frame(spec.height, spec.width, spec.camera_token)
-        shape = list(spec.shape(config))
-        shape[4] = (slots or spec.policy.slots) * self.tokens
-        self._buffer = torch.zeros(shape, dtype=spec.dtype, device=device)
+        self._buffer = torch.zeros(spec.shape(config, slots), dtype=spec.dtype, device=device)
         self.start_index = start_index
         self.frames_seen = 0
         self._attention = CacheAttention()
