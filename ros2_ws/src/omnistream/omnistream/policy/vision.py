@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A camera as tokens [1 + rows * columns, D]: a summary (CLS), then patches row by row. Float16, in training as here:
+training reads them from a cache on disk, and both shall see the same numbers."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from omnistream.errors import ConfigError
+from omnistream.model.config import ModelConfig
+from omnistream.model.omnistream import OmniStream
+from omnistream.policy.config import VisionConfig
+from omnistream.stream.preprocess import check_image, network_size, preprocess
+from omnistream.stream.session import StreamSession
+
+PIXEL_PATCH = 16
+"""Side of the patches of `source: pixels`."""
+PIXEL_DIM = 3 * PIXEL_PATCH**2
+
+Tokens = NDArray[np.float16]
+
+
+class Eye(Protocol):
+    """One camera of a session."""
+
+    def see(self, image: NDArray[np.uint8], stamp: float | None = None) -> Tokens:
+        """uint8 [H, W, 3] RGB -> [1 + rows * columns, D]; InputError for an unusable image."""
+        ...
+
+    def reset(self) -> None:
+        """Forget all frames."""
+        ...
+
+
+class StreamEye:
+    """Through the frozen backbone, whose cache remembers."""
+
+    def __init__(self, model: OmniStream, config: VisionConfig, *, engine: str, dtype: str, device: str) -> None:
+        self.session = StreamSession(
+            model, engine=engine, policy=config.stream, image_size=config.image_size, dtype=dtype, device=device
+        )
+
+    def see(self, image: NDArray[np.uint8], stamp: float | None = None) -> Tokens:
+        result = self.session.step(image, stamp, want=("features",))
+        return joined(result.cls, result.features)
+
+    def reset(self) -> None:
+        self.session.reset()
+
+
+class PixelEye:
+    """The patches themselves. Nothing to remember."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        self._config = config
+
+    def see(self, image: NDArray[np.uint8], stamp: float | None = None) -> Tokens:
+        check_image(image)
+        return pixel_tokens(image, self._config.image_size)
+
+    def reset(self) -> None:
+        pass
+
+
+def joined(cls: NDArray[np.float32], features: NDArray[np.float32]) -> Tokens:
+    """CLS [D] and features [rows, columns, D] as tokens [1 + rows * columns, D]."""
+    return np.concatenate([cls[None], features.reshape(-1, features.shape[-1])]).astype(np.float16)
+
+
+def pixel_tokens(image: NDArray[np.uint8], image_size: int) -> Tokens:
+    """uint8 [H, W, 3] -> normalised patches [1 + rows * columns, 768]; the summary is their mean."""
+    size = network_size(image.shape[0], image.shape[1], image_size, PIXEL_PATCH)
+    pixels = preprocess(image, size, _PIXELS)[0]
+    rows, columns = size[0] // PIXEL_PATCH, size[1] // PIXEL_PATCH
+    patches = pixels.reshape(3, rows, PIXEL_PATCH, columns, PIXEL_PATCH).permute(1, 3, 0, 2, 4)
+    flat = patches.reshape(rows * columns, PIXEL_DIM)
+    return torch.cat([flat.mean(0, keepdim=True), flat]).to(torch.float16).numpy()
+
+
+def grid_of(height: int, width: int, config: VisionConfig, patch: int) -> tuple[int, int]:
+    """(rows, columns) of patches of a camera's images. patch: the backbone's; `PIXEL_PATCH` for pixels."""
+    h, w = network_size(height, width, config.image_size, patch)
+    return h // patch, w // patch
+
+
+def feature_size(config: VisionConfig, model: ModelConfig | None) -> tuple[int, int]:
+    """(channels of a token, side of a patch); ConfigError where a backbone is needed and none is given."""
+    if config.source == "pixels":
+        return PIXEL_DIM, PIXEL_PATCH
+    if model is None:
+        raise ConfigError("vision.source is 'backbone'; expected a backbone's checkpoint")
+    return model.backbone.dim, model.backbone.patch_size
+
+
+def stream_tokens(cls: Tensor, patches: Tensor) -> Tokens:
+    """As `joined`, for a batch: cls [B, D], patches [B, N, D] -> [B, 1 + N, D]."""
+    return torch.cat([cls[:, None], patches], 1).to(torch.float16).cpu().numpy()
+
+
+class _PixelNormalisation:
+    """What `preprocess` reads of a model's configuration: to [-1, 1]."""
+
+    mean = (0.5, 0.5, 0.5)
+    std = (0.5, 0.5, 0.5)
+
+
+_PIXELS: ModelConfig = _PixelNormalisation()  # type: ignore[assignment]
