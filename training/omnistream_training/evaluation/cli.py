@@ -15,6 +15,7 @@ import tyro
 
 from omnistream.errors import CheckpointError, ConfigError, EngineError, InputError
 from omnistream_training.evaluation.options import Geometry
+from omnistream_training.evaluation.probe.options import Probe
 
 OK, DAMAGED, USAGE, INPUT, CHECKPOINT, HERE, OUTPUT, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 130
 Data = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
@@ -103,6 +104,7 @@ def main(args: list[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     commands: dict[str, Any] = {
         "geometry": Geometry,
+        "probe": Probe,
         "check": check,
         "depth-map": depth_map,
         "compare": compare,
@@ -112,7 +114,7 @@ def main(args: list[str] | None = None) -> int:
         chosen = tyro.extras.subcommand_cli_from_dict(
             commands, prog="omnistream-eval", description=__doc__, args=args, config=(tyro.conf.FlagCreatePairsOff,)
         )
-        return _geometry(chosen) if isinstance(chosen, Geometry) else int(chosen)
+        return _run(chosen) if isinstance(chosen, (Geometry, Probe)) else int(chosen)
     except KeyboardInterrupt:
         return _fail(INTERRUPTED, "interrupted; run the same command again to go on")
     except ConfigError as error:
@@ -127,10 +129,15 @@ def main(args: list[str] | None = None) -> int:
         return _fail(OUTPUT, error)
 
 
-def _geometry(options: Geometry) -> int:
-    from omnistream_training.evaluation.geometry_command import evaluate
+def _run(options: Geometry | Probe) -> int:
+    if isinstance(options, Probe):
+        from omnistream_training.evaluation.probe.command import run_probe
 
-    evaluate(options)
+        run_probe(options)
+    else:
+        from omnistream_training.evaluation.geometry_command import evaluate
+
+        evaluate(options)
     return OK
 
 

@@ -11,8 +11,9 @@ from omnistream.cli.report import environment, write_report
 from omnistream.engines.select import make_engine
 from omnistream.errors import ConfigError
 from omnistream.model.omnistream import OmniStream
-from omnistream.weights import default_model, load_model, model_hash
+from omnistream.weights import model_hash
 from omnistream_training.evaluation.depth_map import load_map, other_sequences_map, training_map
+from omnistream_training.evaluation.naming import named_model
 from omnistream_training.evaluation.options import Geometry
 from omnistream_training.evaluation.plots import save_depth_picture, save_lengths, save_paths
 from omnistream_training.evaluation.predict import Predictor, StreamPredictor, Track
@@ -27,7 +28,7 @@ RESULTS = "results.json"
 
 def evaluate(options: Geometry) -> dict[str, Any]:
     """Run the evaluation, write DIR/results.json and the plots, print the table; returns the report."""
-    model, words = _model(options.weights)
+    model, words = named_model(options.weights)
     rules = chosen_protocol(options, model)
     print(f"model     {words}\ndata      {options.data}, protocol {rules.name}", flush=True)
     plan = Plan(
@@ -108,13 +109,6 @@ def _lengths(options: Geometry, rules: Protocol) -> tuple[int, ...]:
     if rules.count is not None and any(length > rules.count for length in options.frames):
         raise ConfigError(f"--frames {max(options.frames)}: protocol {rules.name} has at most {rules.count} frames")
     return tuple(sorted(set(options.frames))) or (rules.count or ALL,)
-
-
-def _model(weights: str | None) -> tuple[OmniStream, str]:
-    if weights is None:
-        return default_model()
-    model = load_model(weights)
-    return model, f"{weights}, scale {model.config.scale}"
 
 
 def _predictors(

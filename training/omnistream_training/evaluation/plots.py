@@ -54,7 +54,7 @@ def save_depth_picture(path: Path, track: Track, protocol: Protocol) -> bool:
 
 def save_paths(path: Path, positions: Mapping[str, Mapping[str, Mapping[str, Any]]], streamed: Sequence[str]) -> bool:
     """Camera paths over their references, each seen along its flattest axis, aligned by Sim(3). Needs matplotlib."""
-    pyplot = _pyplot()
+    pyplot = pyplot_or_none()
     names = list(dict.fromkeys(seq for method in streamed for seq in positions.get(method, {})))
     names = [name for name in names if _reference(positions, streamed, name).shape[0] > 2][:PATHS_PER_PAGE]
     if pyplot is None or not names:
@@ -84,13 +84,13 @@ def save_paths(path: Path, positions: Mapping[str, Mapping[str, Mapping[str, Any
         axis.set_aspect("equal", adjustable="datalim")
         axis.tick_params(labelsize=7)
     axes.flat[0].legend(fontsize=7)
-    _save(pyplot, figure, path)
+    save_figure(pyplot, figure, path)
     return True
 
 
 def save_lengths(path: Path, report: Mapping[str, Any]) -> bool:
     """AbsRel and ATE over the number of frames, a line per method, with intervals. Needs two lengths and matplotlib."""
-    pyplot = _pyplot()
+    pyplot = pyplot_or_none()
     rows = [row for row in report["rows"] if isinstance(row["frames"], int)]
     if pyplot is None or len({row["frames"] for row in rows}) < 2:
         return False
@@ -116,7 +116,7 @@ def save_lengths(path: Path, report: Mapping[str, Any]) -> bool:
         axis.set_ylim(bottom=0)
         axis.legend(fontsize=7)
     figure.suptitle(report["protocol"]["name"], fontsize=10)
-    _save(pyplot, figure, path)
+    save_figure(pyplot, figure, path)
     return True
 
 
@@ -130,7 +130,7 @@ def _reference(
     return np.empty((0, 3))
 
 
-def _pyplot() -> Any:
+def pyplot_or_none() -> Any:
     """matplotlib.pyplot drawing to files, or None where it is not installed."""
     try:
         import matplotlib
@@ -142,7 +142,7 @@ def _pyplot() -> Any:
     return pyplot
 
 
-def _save(pyplot: Any, figure: Any, path: Path) -> None:
+def save_figure(pyplot: Any, figure: Any, path: Path) -> None:
     figure.tight_layout()
     with replacing(path) as temporary:
         figure.savefig(temporary)
