@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from omnistream.errors import CheckpointError
-from omnistream.model.omnistream import OmniStream
 from omnistream.weights import save_model
 from omnistream_training.config_file import config_to_dict
 from omnistream_training.learner import Learner, Progress
@@ -42,6 +42,11 @@ def save_state(path: Path, learner: Learner) -> None:
         "rng": torch.get_rng_state(),
         "rng_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
+    write_state(path, state)
+
+
+def write_state(path: Path, state: dict[str, Any]) -> None:
+    """Put `state` (tensors and plain data) in `path` at once, and keep what was there as previous.pt."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     with open(partial, "wb") as file:
@@ -61,7 +66,7 @@ def load_state(path: Path, learner: Learner) -> None:
 
     Raises CheckpointError if neither can be read or the state belongs to another configuration.
     """
-    state = _read(path)
+    state = read_state(path)
     if state["config"] != config_to_dict(learner.config):
         raise CheckpointError(f"{path} belongs to another configuration than this run's config.yaml")
     learner.model.load_state_dict(state["model"])
@@ -74,7 +79,8 @@ def load_state(path: Path, learner: Learner) -> None:
         torch.cuda.set_rng_state_all(state["rng_cuda"])
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_state(path: Path) -> dict[str, Any]:
+    """What `write_state` wrote, or what was there before it where the newest file is damaged. CheckpointError."""
     reasons = []
     for candidate in (path, path.with_name("previous.pt")):
         try:
@@ -107,13 +113,13 @@ def save_weights(directory: Path, learner: Learner, dtype: str, made_by: str) ->
 class averaged:  # lower case: it reads as a verb in `with averaged(model, average):`
     """Context in which the model computes with the averaged weights; the trained ones come back afterwards."""
 
-    def __init__(self, model: OmniStream, average: WeightAverage) -> None:
+    def __init__(self, model: nn.Module, average: WeightAverage) -> None:
         self._model, self._average = model, average
 
-    def __enter__(self) -> OmniStream:
+    def __enter__(self) -> None:
         self._swap()
         self._was_training = self._model.training
-        return self._model.eval()
+        self._model.eval()
 
     def __exit__(self, *_: object) -> None:
         self._swap()

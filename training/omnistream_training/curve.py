@@ -22,15 +22,20 @@ HELD_OUT: tuple[tuple[str, str, tuple[int, int, int]], ...] = (
 )
 
 
-def draw_curve(journal: Path, picture: Path) -> None:
-    """Write `picture` (PNG) from a journal. Without Pillow, or with nothing to draw yet, nothing happens."""
+def draw_curve(
+    journal: Path, picture: Path, held_out: Sequence[tuple[str, str, tuple[int, int, int]]] = HELD_OUT
+) -> None:
+    """Write `picture` (PNG) from a journal. Without Pillow, or with nothing to draw yet, nothing happens.
+
+    held_out: (key in the journal, label, colour) of the lower panel; the first key marks an evaluation.
+    """
     try:
         from PIL import Image, ImageDraw
     except ImportError:
         return
     records = read_journal(journal)
     train = [r for r in records if r["kind"] == "train" and "loss" in r]
-    held = [r for r in records if r["kind"] in ("eval", "end") and "abs_rel" in r]
+    held = [r for r in records if r["kind"] in ("eval", "end") and held_out[0][0] in r]
     if not train:
         return
     image = Image.new("RGB", (WIDTH, 2 * HEIGHT), "white")
@@ -38,7 +43,7 @@ def draw_curve(journal: Path, picture: Path) -> None:
     frames = [r["frames_seen"] for r in train]
     _panel(draw, 0, "training loss", frames[-1], [("loss", INK, frames, _smooth([r["loss"] for r in train]))])
     lines: list[Series] = []
-    for key, label, colour in HELD_OUT:
+    for key, label, colour in held_out:
         rows = [r for r in held if key in r]
         lines.append((label, colour, [r["frames_seen"] for r in rows], [r[key] for r in rows]))
     _panel(draw, HEIGHT, "held-out error", frames[-1], lines)

@@ -63,7 +63,7 @@ def run_geometry(
         f"step {trainer.progress.step} of {config.steps}; everything is in {run}"
     )
     deadline = None if where.stop_after is None else start + 60 * where.stop_after
-    with _Stop() as stop:
+    with StopSignals() as stop:
         finished = trainer.train(deadline=deadline, stop=stop)
     took = duration(time.monotonic() - start)
     state = "finished" if finished else f"stopped at step {trainer.progress.step}; start it again to go on"
@@ -104,7 +104,7 @@ def resolve_device(name: str) -> str:
     return name
 
 
-class _Stop:
+class StopSignals:
     """SIGINT and SIGTERM ask the run to stop after the step in progress; a second one ends it at once."""
 
     def __init__(self) -> None:
@@ -114,7 +114,7 @@ class _Stop:
     def __call__(self) -> bool:
         return self._asked
 
-    def __enter__(self) -> _Stop:
+    def __enter__(self) -> StopSignals:
         for number in (signal.SIGINT, signal.SIGTERM):
             self._before[number] = signal.signal(number, self._ask)
         return self
