@@ -28,7 +28,7 @@ def recording(out: Folder, /, *, frames: int = 120, width: int = 640, height: in
         height: Pixels.
         quality: Tier of the pictures: flat, fast, soft or fine.
     """
-    from omnistream_sim.worlds.dataset import Progress
+    from omnistream_sim.dataset import Progress
     from omnistream_sim.worlds.quality import quality_of
     from omnistream_sim.worlds.recording import RecordingOptions, shipped_recording
 
@@ -67,14 +67,11 @@ def worlds(
         workers: Rendering threads.
         options: NAME=VALUE of the world configuration, such as tabletop=1 or min_path=1.
     """
+    from omnistream_sim.dataset import Progress, generate
     from omnistream_sim.worlds.config import WorldConfig
-    from omnistream_sim.worlds.dataset import DatasetOptions, Progress, generate
+    from omnistream_sim.worlds.dataset import WorldsDataset
 
-    pairs = [option.partition("=") for option in options]
-    bad = [name for name, equals, _ in pairs if not equals]
-    if bad:
-        raise ConfigError(f"option {bad[0]!r}; expected NAME=VALUE")
-    wanted = DatasetOptions(
+    wanted = WorldsDataset(
         clips=clips,
         frames=frames,
         size=(size, width or size),
@@ -82,7 +79,54 @@ def worlds(
         seed=seed,
         shards=shards,
         labels=labels,
-        worlds=WorldConfig.from_options({name: value for name, _, value in pairs}),
+        worlds=WorldConfig.from_options(_pairs(options)),
+    )
+    made = generate(out, wanted, workers=workers, progress=Progress(_to_stderr, "clips", frames))
+    print(f"{out}: {clips} clips of {frames} frames, {made} of them new, {_size(out)}")
+
+
+def tabletop(
+    out: Folder,
+    /,
+    *,
+    clips: int,
+    frames: int = 64,
+    size: int = 128,
+    width: int | None = None,
+    rate: float = 30.0,
+    seed: int = 0,
+    scene: Literal["shipped", "random"] = "shipped",
+    shards: int = 0,
+    workers: int = 1,
+    options: tuple[str, ...] = (),
+) -> None:
+    """Write a data set of a camera flying about the tabletop: recordings, or WebDataset shards. A stopped run goes on.
+
+    Args:
+        out: The folder to write.
+        clips: How many.
+        frames: Pictures per clip.
+        size: Height in pixels, and width if --width is not given.
+        width: Pixels.
+        rate: Pictures per second.
+        seed: Data sets of different seeds have no clip in common.
+        scene: Our table as it is, or random measures, textures, colours, light and lens.
+        shards: Clips per WebDataset shard; 0 writes recordings.
+        workers: Rendering processes.
+        options: NAME=VALUE of the tabletop configuration, such as min_path=1 or shadow=0.
+    """
+    from omnistream_sim.dataset import Progress, generate
+    from omnistream_sim.tabletop.config import TabletopConfig
+    from omnistream_sim.tabletop.dataset import TabletopDataset
+
+    wanted = TabletopDataset(
+        clips=clips,
+        frames=frames,
+        size=(size, width or size),
+        rate=rate,
+        seed=seed,
+        shards=shards,
+        tabletop=TabletopConfig.from_options({"scene": scene} | _pairs(options)),
     )
     made = generate(out, wanted, workers=workers, progress=Progress(_to_stderr, "clips", frames))
     print(f"{out}: {clips} clips of {frames} frames, {made} of them new, {_size(out)}")
@@ -148,6 +192,7 @@ def bench(
 COMMANDS: dict[str, Any] = {
     "recording": recording,
     "generate worlds": worlds,
+    "generate tabletop": tabletop,
     "bench worlds": bench,
     "view": view,
 }
@@ -165,6 +210,15 @@ def main(args: list[str] | None = None) -> int:
         blocked = isinstance(error, (OmniStreamError, OSError)) and not isinstance(error, ConfigError)
         return 1 if blocked else 2
     return 0
+
+
+def _pairs(options: tuple[str, ...]) -> dict[str, object]:
+    """Names and values of NAME=VALUE. Raises ConfigError for anything else."""
+    pairs = [option.partition("=") for option in options]
+    bad = [name for name, equals, _ in pairs if not equals]
+    if bad:
+        raise ConfigError(f"option {bad[0]!r}; expected NAME=VALUE")
+    return {name: value for name, _, value in pairs}
 
 
 def _to_stderr(text: str) -> None:

@@ -15,10 +15,11 @@ import pytest
 from omnistream.errors import ConfigError, InputError
 from omnistream.io import open_source
 from omnistream_sim import cli
+from omnistream_sim.dataset import Progress, clip_folder, duration, generate, read_shard
 from omnistream_sim.worlds.config import WorldConfig
-from omnistream_sim.worlds.dataset import DatasetOptions, Progress, clip_folder, duration, generate, read_shard
+from omnistream_sim.worlds.dataset import WorldsDataset
 
-SMALL = DatasetOptions(clips=10, frames=3, size=(24, 32), rate=6.0, seed=2, worlds=WorldConfig(outdoor=0))
+SMALL = WorldsDataset(clips=10, frames=3, size=(24, 32), rate=6.0, seed=2, worlds=WorldConfig(outdoor=0))
 
 
 def _quiet(done: int, total: int) -> None:
@@ -63,7 +64,7 @@ def test_a_stopped_run_goes_on_and_gives_the_same_files(tmp_path: Path) -> None:
 
 def test_another_data_set_is_not_mixed_in(tmp_path: Path) -> None:
     generate(tmp_path / "set", SMALL, progress=_quiet)
-    other = DatasetOptions(clips=10, frames=3, size=(24, 32), rate=6.0, seed=3, worlds=WorldConfig(outdoor=0))
+    other = WorldsDataset(clips=10, frames=3, size=(24, 32), rate=6.0, seed=3, worlds=WorldConfig(outdoor=0))
     with pytest.raises(InputError, match="another data set"):
         generate(tmp_path / "set", other, progress=_quiet)
     (tmp_path / "mine").mkdir()
@@ -73,7 +74,7 @@ def test_another_data_set_is_not_mixed_in(tmp_path: Path) -> None:
 
 
 def test_labels_lie_beside_the_recording(tmp_path: Path) -> None:
-    options = DatasetOptions(clips=1, frames=2, size=(16, 16), labels=("ids", "normals", "flow", "scene_flow"))
+    options = WorldsDataset(clips=1, frames=2, size=(16, 16), labels=("ids", "normals", "flow", "scene_flow"))
     generate(tmp_path, options, progress=_quiet)
     with np.load(clip_folder(tmp_path, 0) / "labels.npz", allow_pickle=False) as labels:
         assert labels["ids"].shape == (2, 16, 16) and labels["ids"].dtype == np.uint8
@@ -89,7 +90,7 @@ def _ids(folder: Path) -> np.ndarray:
 
 
 def test_shards_hold_the_clips_in_order_and_are_equal_bytes(tmp_path: Path) -> None:
-    options = DatasetOptions(clips=5, frames=2, size=(16, 24), shards=2, seed=4, labels=("ids",))
+    options = WorldsDataset(clips=5, frames=2, size=(16, 24), shards=2, seed=4, labels=("ids",))
     generate(tmp_path / "a", options, progress=_quiet)
     generate(tmp_path / "b", options, workers=2, progress=_quiet)
     assert _digest(tmp_path / "a") == _digest(tmp_path / "b")
@@ -109,7 +110,7 @@ def test_shards_hold_the_clips_in_order_and_are_equal_bytes(tmp_path: Path) -> N
 
 
 def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
-    generate(tmp_path, DatasetOptions(clips=2, frames=1, size=(16, 16), shards=2), progress=_quiet)
+    generate(tmp_path, WorldsDataset(clips=2, frames=1, size=(16, 16), shards=2), progress=_quiet)
     shard = tmp_path / "shards" / "worlds-000000.tar"
     shard.write_bytes(shard.read_bytes()[:1500])
     with pytest.raises(InputError, match=r"worlds-000000\.tar: not a complete shard"):
@@ -129,7 +130,7 @@ def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
 )
 def test_options_are_checked(change: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        DatasetOptions(**{"clips": 1, **change})  # type: ignore[arg-type]
+        WorldsDataset(**{"clips": 1, **change})  # type: ignore[arg-type]
 
 
 def test_progress_says_how_long_it_will_take(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tabletop as an endless source of clips, under the name `tabletop` for any program that looks up the entry points
+of the group `omnistream.clips`; see `omnistream_sim.worlds.clips`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from omnistream_sim.worlds.rendering import Clip
+
+from .camera import intrinsics
+from .config import TabletopConfig
+from .layout import Layout, random_layout
+from .physics import Client
+from .scene import Scene
+from .story import draw_story
+
+RGBD = ("rgb", "depth")
+SHIPPED_FOV = 60.0
+"""Degrees, horizontal; the focal length varies by +-10 %."""
+RANDOM_FOV = (45.0, 85.0)
+
+
+class Tabletop:
+    """Renders the clip of any seed, in a physics client of its own."""
+
+    def __init__(self, config: TabletopConfig | None = None) -> None:
+        """Raises PhysicsMissing where PyBullet is not installed."""
+        self.config = config or TabletopConfig()
+        self._client = Client()
+
+    def clips(
+        self,
+        seeds: Sequence[int],
+        *,
+        frames: int,
+        size: tuple[int, int],
+        rate: float,
+        device: str = "cpu",
+        want: Iterable[str] = RGBD,
+    ) -> Clip:
+        """A clip of `frames` pictures of `size` (height, width), taken at `rate` Hz, for every seed (0 .. 2^63 - 1).
+
+        The same arguments give the same clips, whatever else was rendered before. `want` may hold rgb, depth and text.
+
+        Raises:
+            ValueError: an argument out of its range.
+        """
+        unknown = sorted(set(want) - {"rgb", "depth", "text"})
+        if unknown:
+            raise ValueError(f"want has {unknown}; expected some of rgb, depth, text")
+        if not seeds or frames < 1 or not rate > 0 or min(seeds) < 0:
+            raise ValueError(f"{len(seeds)} seeds, {frames} frames, rate {rate}; expected some >= 0, >= 1, above 0")
+        shape = (len(seeds), frames, *size)
+        rgb, depth = np.empty((*shape, 3), np.uint8), np.empty(shape, np.float32)
+        poses, K, texts = np.empty((*shape[:2], 4, 4)), np.empty((len(seeds), 3, 3)), []
+        for i, seed in enumerate(seeds):
+            poses[i], K[i], text = self._clip(int(seed), rate, rgb[i], depth[i])
+            texts.append(text)
+        return Clip(
+            T_world_camera=torch.from_numpy(poses).float().to(device),
+            K=torch.from_numpy(K).float().to(device),
+            stamps=torch.arange(frames, dtype=torch.float64) / rate,
+            rgb=torch.from_numpy(rgb).to(device),
+            depth=torch.from_numpy(depth).to(device),
+            text=tuple(texts),
+            seeds=tuple(int(seed) for seed in seeds),
+        )
+
+    def _clip(self, seed: int, rate: float, rgb: np.ndarray, depth: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
+        """Fill rgb [T, H, W, 3] and depth [T, H, W]; poses [T, 4, 4], K [3, 3] and the text."""
+        frames, height, width = depth.shape
+        looks, events = (np.random.default_rng(part) for part in np.random.SeedSequence(seed).spawn(2))
+        random = self.config.scene == "random"
+        layout = random_layout(looks) if random else Layout()
+        K = intrinsics((height, width), looks.uniform(*RANDOM_FOV) if random else SHIPPED_FOV)
+        if not random:
+            K[[0, 1], [0, 1]] *= looks.uniform(0.9, 1.1)
+        scene = Scene(self._client, layout, arm=bool(looks.random() < self.config.arm))
+        if looks.random() < self.config.shadow:
+            scene.light = replace(layout.light, shadow=True)
+        story = draw_story(self.config, scene, events, frames, rate)
+        for t in range(frames):
+            story.show(scene, t)
+            rgb[t], depth[t] = scene.render(story.T_world_camera[t], K, (height, width))
+        return story.T_world_camera, K, story.text
+
+    def close(self) -> None:
+        """Free the physics client."""
+        self._client.close()
+
+
+def open_clips(**options: object) -> Tabletop:
+    """What the entry point `tabletop` names. options: fields of `TabletopConfig`, as values or as text.
+
+    Raises:
+        ValueError: an unknown field or a bad value.
+        PhysicsMissing: PyBullet is not installed.
+    """
+    return Tabletop(TabletopConfig.from_options(options))
