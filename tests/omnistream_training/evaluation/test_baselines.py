@@ -14,7 +14,7 @@ from omnistream.errors import InputError
 from omnistream.geometry import rigid
 from omnistream_training.evaluation import baselines
 from omnistream_training.evaluation.baselines import DepthHistogram, DepthMap, simple_paths, straight_line_ate
-from omnistream_training.evaluation.bootstrap import interval, paired_difference
+from omnistream_training.evaluation.bootstrap import crossed_difference, interval, paired_difference
 from omnistream_training.evaluation.depth_metrics import depth_metrics
 from omnistream_training.evaluation.trajectory_metrics import score_trajectory
 
@@ -133,3 +133,23 @@ def test_paired_differences_see_what_unpaired_means_do_not():
     with pytest.raises(InputError, match="2 and 3 sequences"):
         paired_difference([1, 2], [1, 2, 3])
     assert interval(hard, seed=3) == interval(hard, seed=3)
+
+
+def test_seeds_that_disagree_widen_the_interval_and_one_seed_is_the_paired_difference():
+    rng = np.random.default_rng(0)
+    base = rng.uniform(0.1, 0.3, 60)
+    a = np.stack([base - 0.02 + rng.normal(0, 0.005, 60) for _ in range(3)])
+    b = np.stack([base + rng.normal(0, 0.005, 60) for _ in range(3)])
+    agree = crossed_difference(a, b)
+    assert agree.high < 0 and agree.value == pytest.approx((a - b).mean())
+    # Seeds that differ by more than the two sides do: over sequences alone it would be clear, over seeds it is not.
+    unsteady = a + np.array([[-0.06], [0.0], [0.06]])
+    assert paired_difference(unsteady.mean(0), b.mean(0)).excludes_zero
+    assert not crossed_difference(unsteady, b).excludes_zero
+    one, same = crossed_difference(a[0], b[0]), paired_difference(a[0], b[0])
+    assert (one.value, one.low, one.high) == pytest.approx((same.value, same.low, same.high), abs=2e-4)
+    weighted = crossed_difference(a[:1], b[:1], np.eye(60)[3] + 1e-9)
+    assert weighted.value == pytest.approx(a[0, 3] - b[0, 3], abs=1e-6)
+    with pytest.raises(InputError, match="same sequences"):
+        crossed_difference(a, b[:, 1:])
+    assert np.isnan(crossed_difference(a[:, :1], b[:, :1]).low)

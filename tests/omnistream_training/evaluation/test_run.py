@@ -243,12 +243,17 @@ def test_two_reports_are_compared_over_seeds_and_sequences(data):
     assert row["difference"]["high"] < 0 and row["excludes_zero"] and row["seeds"] == [2, 2] and row["sequences"] == 3
     assert row["difference"]["value"] == pytest.approx(row["a"] - row["b"])
     assert found["8", "ate"]["difference"]["value"] == pytest.approx(0) and not found["8", "ate"]["excludes_zero"]
+    eight = [next(r for r in report["rows"] if (r["method"], r["frames"]) == ("x", 8)) for report in better]
+    assert row["a_by_seed"] == pytest.approx([r["depth"]["abs_rel"]["value"] for r in eight])
     assert any("clear" in cells for cells in comparison_text(list(found.values())))
     with pytest.raises(InputError, match="no method 'y' in a report; there are x"):
         compare(better, worse, "x", "y")
     other = {**worse[0], "protocol": {**worse[0]["protocol"], "line": "another"}}
     with pytest.raises(InputError, match="2 protocols"):
         compare(better, [other], "x", "x")
+    moved = {**worse[0], "surveys": [{**found, "first_image": "x"} for found in worse[0]["surveys"]]}
+    with pytest.raises(InputError, match="shows other pictures"):
+        compare(better, [moved], "x", "x")
     (data.parent / "r.json").write_text("{}")
     with pytest.raises(InputError, match="not a report"):
         load_report(data.parent / "r.json")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from omnistream.errors import InputError
-from omnistream_training.evaluation.bootstrap import paired_difference
+from omnistream_training.evaluation.bootstrap import crossed_difference
 from omnistream_training.evaluation.depth_metrics import DEPTH_METRICS
 from omnistream_training.evaluation.results import COMPARED, FORMAT
 
@@ -32,14 +32,16 @@ def load_report(path: Path) -> dict[str, Any]:
 def compare(
     a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]], method_a: str, method_b: str
 ) -> list[dict[str, Any]]:
-    """Per number of frames and metric: a - b, after a mean over each side's reports (seeds), paired over sequences.
+    """Per number of frames and metric: a - b, paired over sequences; each side's reports are its training seeds.
 
-    Depth counts by pixels or by sequences as the protocol of the reports says. Sequences that any report lacks are left
-    out. Raises InputError where the reports do not share the protocol, a length, or a sequence.
+    The interval is over sequences and seeds (`crossed_difference`). Depth counts by pixels or by sequences as the
+    protocol of the reports says. Sequences that any report lacks are left out. Raises InputError where the reports do
+    not share the protocol, a length, or a sequence, or where sequences of one name show different pictures.
     """
     lines = {report["protocol"]["line"] for report in [*a, *b]}
     if len(lines) > 1:
         raise InputError(f"the reports follow {len(lines)} protocols; expected one: {' | '.join(sorted(lines))}")
+    _check_pictures([*a, *b])
     by_pixels = (a[0]["protocol"]["depth"] or {}).get("weighting") == "pixels"
     found = []
     for frames in [label for label in a[0]["sequences"] if all(label in report["sequences"] for report in [*a, *b])]:
@@ -50,15 +52,18 @@ def compare(
             common = [seq for seq in tables[0][0] if all(seq in table for side in tables for table in side)]
             if not common:
                 continue
-            means = [np.mean([[table[seq] for seq in common] for table in side], axis=0) for side in tables]
+            values = [np.array([[table[seq] for seq in common] for table in side]) for side in tables]
             weights = [sides[0][0][seq][part]["pixels"] if part == "depth" and by_pixels else 1.0 for seq in common]
-            difference = paired_difference(means[0], means[1], weights)
+            by_seed = [np.average(side, axis=1, weights=weights) for side in values]
+            difference = crossed_difference(values[0], values[1], weights)
             found.append(
                 {
                     "frames": frames,
                     "metric": metric,
-                    "a": float(np.average(means[0], weights=weights)),
-                    "b": float(np.average(means[1], weights=weights)),
+                    "a": float(by_seed[0].mean()),
+                    "b": float(by_seed[1].mean()),
+                    "a_by_seed": by_seed[0].tolist(),
+                    "b_by_seed": by_seed[1].tolist(),
                     "sequences": len(common),
                     "seeds": [len(side) for side in sides],
                     "excludes_zero": difference.excludes_zero,
@@ -72,7 +77,7 @@ def compare(
 
 def comparison_text(found: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """Cells for `table.align_columns`."""
-    cells = [["frames metric", "A", "B", "A - B, 95 % interval", "", "n"]]
+    cells = [["frames metric", "A (seeds)", "B (seeds)", "A - B, 95 % interval", "", "n"]]
     for row in found:
         difference = row["difference"]
         relative = f"{100 * difference['value'] / row['b']:+.1f} %" if row["b"] else "-"
@@ -81,14 +86,27 @@ def comparison_text(found: Sequence[Mapping[str, Any]]) -> list[list[str]]:
         cells.append(
             [
                 f"{row['frames']:>6} {row['metric']}",
-                f"{row['a']:.4f}",
-                f"{row['b']:.4f}",
+                _mean_and_seeds(row["a"], row["a_by_seed"]),
+                _mean_and_seeds(row["b"], row["b_by_seed"]),
                 f"{interval} ({relative})",
                 clear,
                 str(row["sequences"]),
             ]
         )
     return cells
+
+
+def _mean_and_seeds(mean: float, by_seed: Sequence[float]) -> str:
+    return f"{mean:.4f}" if len(by_seed) < 2 else f"{mean:.4f} ({min(by_seed):.4f} .. {max(by_seed):.4f})"
+
+
+def _check_pictures(reports: Sequence[Mapping[str, Any]]) -> None:
+    """Sequences of one name must begin with the same picture: data sets may differ and share their names."""
+    first: dict[str, str] = {}
+    for report in reports:
+        for found in report["surveys"]:
+            if first.setdefault(found["name"], found["first_image"]) != found["first_image"]:
+                raise InputError(f"sequence {found['name']!r} shows other pictures in one report than in another")
 
 
 def _scores(report: Mapping[str, Any], frames: str, method: str) -> dict[str, Any]:
