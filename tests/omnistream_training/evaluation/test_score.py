@@ -21,7 +21,7 @@ from omnistream_training.evaluation.predict import (
     resize_bicubic,
     run_sequence,
 )
-from omnistream_training.evaluation.protocols import RECORDINGS, TABLETOP, InputRule
+from omnistream_training.evaluation.protocols import RECORDINGS, TABLETOP, InputRule, PoseRule
 from omnistream_training.evaluation.score import score
 
 
@@ -137,6 +137,15 @@ def test_short_paths_are_left_out_and_in_strict_mode_refused(data):
     assert "the camera moves 0.35" in findings.list[0].message or "at least 1 m" in findings.list[0].message
     with pytest.raises(InputError, match="2 reference poses; at least 3"):
         score(track, RECORDINGS.made_strict(), 2, Findings("a", "stop", strict=True))
+
+
+def test_the_least_path_is_asked_of_all_frames_that_are_used(data):
+    track, found = run(data, Oracle())
+    rules = dataclasses.replace(TABLETOP.aligned("scale"), pose=PoseRule(min_path=0.3))
+    for frames in (4, 8):  # 0.35 m in 8 frames, 0.15 m in 4: the same sequences count at both
+        assert score(track, rules, frames, found)["pose"]["path"] == pytest.approx(0.05 * (frames - 1), rel=0.02)
+    track.poses, track.reference_poses = track.poses[:4], track.reference_poses[:4]
+    assert score(track, rules, 4, Findings("a", "skip"))["pose"] is None
 
 
 def test_frames_of_a_folder_follow_the_protocol(data):

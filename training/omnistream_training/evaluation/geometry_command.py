@@ -121,9 +121,12 @@ def _predictors(
         torch.set_num_threads(options.threads)
     engine = make_engine(model, options.engine, options.device, options.dtype)
     want = frozenset(_needs(rules) & set(model.config.outputs))
-    identity = {"model": model_hash(model), "engine": str(engine.spec)}
+    identity = {"model": model_hash(model), "engine": str(engine.spec), "time_base": options.time_base}
     found: list[tuple[Predictor, dict[str, Any]]] = [
-        (StreamPredictor(model, engine, policy=policy, rule=rules.input, want=want), identity)
+        (
+            StreamPredictor(model, engine, policy=policy, rule=rules.input, want=want, time_base=options.time_base),
+            identity,
+        )
         for policy in options.policy
     ]
     if options.frame_by_frame and "depth" in want:

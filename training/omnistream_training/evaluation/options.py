@@ -41,6 +41,8 @@ class Geometry:
     """Damaged or missing data: stop and name it, or leave it out and count it."""
     input: Literal["protocol", "checkpoint"] = "protocol"
     """Size of the pictures that the network gets: the protocol's, or the session's own for this checkpoint."""
+    time_base: Literal["index", "stamps"] = "index"
+    """The clock of the model: frames counted, as in a node, or stamps at 30 Hz to the frame, as in training."""
     limit: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Only the first N sequences; the report says so."""
     pictures: Annotated[int, tyro.conf.arg(metavar="N")] = 6
@@ -51,7 +53,7 @@ class Geometry:
     """What runs the model; `omnistream-info` lists the engines of this machine."""
     device: Annotated[str, tyro.conf.arg(metavar="NAME")] = "auto"
     """auto, cpu, cuda or cuda:N."""
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
     """Precision of the model; auto takes what is fast here."""
     threads: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """CPU threads of the model; default: torch's choice."""

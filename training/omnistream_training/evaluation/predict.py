@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from omnistream.engines.base import Engine
 from omnistream.io.frames import Frame
 from omnistream.model.omnistream import OmniStream
+from omnistream.stream.gate import TimeBase
 from omnistream.stream.policy import parse_policy
 from omnistream.stream.session import StreamSession
 from omnistream_training.evaluation.depth_metrics import valid_pixels
@@ -78,13 +79,14 @@ class StreamPredictor:
         rule: InputRule,
         want: frozenset[str],
         frame_by_frame: bool = False,
+        time_base: TimeBase = "index",
     ) -> None:
-        """policy: as `StreamSession` takes it, and `full` for a cache as long as each sequence."""
+        """policy, time_base: as `StreamSession` takes them, and `full` for a cache as long as each sequence."""
         self.name = "frame by frame" if frame_by_frame else policy
         parse_policy(policy)  # a wrong one is refused now
         self._model, self._engine, self._policy = model, engine, policy
         self._rule, self._want, self._forget = rule, want, frame_by_frame
-        self._frames = 1
+        self._frames, self._time_base = 1, time_base
         self._session: StreamSession | None = None
 
     def start(self, sequence: str, frames: int) -> None:
@@ -100,6 +102,7 @@ class StreamPredictor:
                 engine=self._engine,
                 policy=f"full:{self._frames}" if policy == "full" else policy,
                 image_size=size,
+                time_base=self._time_base,
             )
         elif self._forget:
             self._session.reset()

@@ -70,7 +70,7 @@ class PoseRule:
     max_time_difference: float | None = None
     """s between picture and reference pose (TUM layout); None: they come frame by frame."""
     min_path: float = 0.0
-    """m; sequences whose camera moves less are left out of the mean, and counted."""
+    """m over all frames used; sequences whose camera moves less are left out of the mean, and counted."""
     degenerate: Literal["drop", "worst"] = "drop"
     """Sequences without a defined Sim(3): dropped and counted (published), or scored as standing still."""
 

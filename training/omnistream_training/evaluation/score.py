@@ -60,18 +60,20 @@ def score_depth(track: Track, rule: DepthRule, frames: int, findings: Findings) 
 
 def score_pose(track: Track, rule: PoseRule, frames: int, findings: Findings) -> dict[str, Any] | None:
     """`TRAJECTORY_METRICS`, `path` in m and `poses`, of the frames that have both poses."""
-    pairs = [
-        (estimate, reference)
-        for estimate, reference in zip(track.poses[:frames], track.reference_poses[:frames], strict=True)
+    both = [
+        (estimate, reference, index < frames)
+        for index, (estimate, reference) in enumerate(zip(track.poses, track.reference_poses, strict=True))
         if estimate is not None and reference is not None
     ]
+    pairs = [(estimate, reference) for estimate, reference, among in both if among]
     if not pairs:
         return None
     estimate, reference = (np.stack(poses) for poses in zip(*pairs, strict=True))
     if not np.isfinite(estimate).all():
         findings.add("prediction", "predicted poses are not finite")
         return None
-    length = usable_path(reference, rule, frames, findings)
+    whole = path_length(np.stack([reference for _, reference, _ in both]))
+    length = usable_path(reference, whole, rule, frames, findings)
     if length is None:
         return None
     try:
@@ -82,15 +84,22 @@ def score_pose(track: Track, rule: PoseRule, frames: int, findings: Findings) ->
     return dataclasses.asdict(scores) | {"path": length, "poses": len(pairs)}
 
 
-def usable_path(reference: NDArray[np.float64], rule: PoseRule, frames: int, findings: Findings) -> float | None:
-    """Length in m of the reference path [N, 4, 4]; None, with a finding, where no error of a path can be stated."""
-    length, least = path_length(reference), max(rule.min_path, STILL)
+def usable_path(
+    reference: NDArray[np.float64], whole: float, rule: PoseRule, frames: int, findings: Findings
+) -> float | None:
+    """Length in m of the reference path [N, 4, 4]; None, with a finding, where no error of a path can be stated.
+
+    whole: length in m over all frames that are used, however few of them are scored here. The rule's least path is
+    asked of it, so that every number of frames is scored on the same sequences.
+    """
+    length = path_length(reference)
     if len(reference) < MIN_POSES:
         findings.add(
             "path", f"first {frames} frames: {len(reference)} reference poses; at least {MIN_POSES} are needed"
         )
         return None
-    if length < least:
-        findings.add("path", f"first {frames} frames: the camera moves {length:.3f} m; at least {least:g} m are needed")
+    if length < STILL or whole < rule.min_path:
+        moves, least = (length, STILL) if length < STILL else (whole, rule.min_path)
+        findings.add("path", f"first {frames} frames: the camera moves {moves:.3f} m; at least {least:g} m are needed")
         return None
     return length

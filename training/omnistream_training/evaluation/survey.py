@@ -20,6 +20,7 @@ from omnistream_training.evaluation.predict import read_frames, reference_pixels
 from omnistream_training.evaluation.protocols import Protocol
 from omnistream_training.evaluation.score import usable_path
 from omnistream_training.evaluation.sequences import SequenceRef
+from omnistream_training.evaluation.trajectory_metrics import path_length
 
 ALL = 1 << 30
 """As a number of frames: as many as there are."""
@@ -107,7 +108,7 @@ def survey(ref: SequenceRef, protocol: Protocol, lengths: tuple[int, ...], findi
         found.depth_range = (float(running.values[0]), float(running.values[-1]))
     for length in lengths:
         found.histograms[length] = by_length.get(length, running)
-        found.paths[length] = _paths(poses[:length], protocol, length, findings)
+        found.paths[length] = _paths(poses, protocol, length, findings)
         if found.frames < length != ALL:
             findings.add("short", f"{found.frames} frames; {length} were asked for")
     found.findings = findings.list
@@ -117,9 +118,10 @@ def survey(ref: SequenceRef, protocol: Protocol, lengths: tuple[int, ...], findi
 def _paths(
     poses: list[NDArray[np.float64] | None], protocol: Protocol, length: int, findings: Findings
 ) -> dict[str, Any] | None:
-    known = [pose for pose in poses if pose is not None]
+    known = [pose for pose in poses[:length] if pose is not None]
     if protocol.pose is None or not known:
         return None
     reference = np.stack(known)
-    path = usable_path(reference, protocol.pose, min(length, len(poses)), findings)
+    whole = path_length(np.stack([pose for pose in poses if pose is not None]))
+    path = usable_path(reference, whole, protocol.pose, min(length, len(poses)), findings)
     return None if path is None else {"path": path, **simple_paths(reference)}
