@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A checkpoint of ours as the evaluator's policy: streaming, with every frame of the episode in its memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omnistream.errors import ConfigError, ContractError
+from omnistream.policy.checkpoint import load_policy
+from omnistream.policy.session import PolicySession
+from omnistream.weights.load import load_model
+
+from .protocols import Observation
+
+CAMERAS = {
+    "rgb_static": ("static", "front", "image", "main", "3rd_view_camera"),
+    "rgb_gripper": ("gripper", "wrist", "hand"),
+}
+"""Names in contracts for the evaluator's cameras, the first for choice."""
+
+
+class CheckpointPolicy:
+    """PolicySession behind the evaluator's protocol."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        weights: str = "",
+        engine: str = "auto",
+        dtype: str = "float32",
+        device: str = "auto",
+        max_state: int = 0,
+    ) -> None:
+        """
+        weights: of the backbone that the policy was trained on; not needed by one that looks at pixels.
+        max_state: leading numbers of the observation's state that the policy is given; 0: as many as it was trained on.
+        """
+        self._path, self._weights = path, weights
+        loaded = load_policy(path)
+        if loaded.config.vision.source != "pixels" and not weights:
+            raise ConfigError(f"{path} was trained on features; give the backbone's weights (--weights PATH)")
+        backbone = load_model(Path(weights)) if weights else None
+        self._session = PolicySession(loaded, backbone, engine=engine, dtype=dtype, device=device)
+        self._cameras = {name: _key(name, path) for name in loaded.shape.cameras}
+        self._state = max_state or loaded.shape.state
+
+    def reset(self) -> None:
+        """Forget all frames."""
+        self._session.reset()
+
+    def observe(self, observation: Observation) -> None:
+        """Remember a frame, no action wanted."""
+        self._session.observe(self._images(observation))
+
+    def __call__(self, observation: Observation, instruction: str) -> NDArray[np.float64]:
+        """A chunk [K, A] in the contract's units."""
+        if instruction != self._session.instruction:
+            self._session.set_instruction(instruction)
+        state = observation["state"][: self._state] if self._state else None
+        return self._session.step(self._images(observation), state).actions
+
+    def describe(self) -> dict[str, Any]:
+        """For the report."""
+        contract = self._session.policy.contract
+        return {"checkpoint": str(self._path), "weights": self._weights, "backbone": contract.backbone}
+
+    def _images(self, observation: Observation) -> dict[str, NDArray[np.uint8]]:
+        missing = [key for key in self._cameras.values() if key not in observation]
+        if missing:
+            raise ContractError(f"{self._path} needs {missing[0]}; the simulator gives {', '.join(observation)}")
+        return {name: observation[key] for name, key in self._cameras.items()}  # type: ignore[literal-required]
+
+
+def _key(camera: str, path: Path) -> str:
+    for key, names in CAMERAS.items():
+        if camera == key or camera in names:
+            return key
+    known = ", ".join(name for names in CAMERAS.values() for name in names)
+    raise ContractError(f"{path} was trained on camera {camera!r}; the evaluator knows {known}")

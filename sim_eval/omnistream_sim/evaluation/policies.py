@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A policy by name: a checkpoint of ours, or any callable of anybody's, given as "module:name"."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from omnistream.errors import ConfigError
+
+from .protocols import Policy
+
+
+def policy_maker(policy: str | Callable[..., Any], options: dict[str, Any]) -> tuple[Callable[[], Policy], str]:
+    """What makes the policy in a worker, picklable, and the policy's name.
+
+    policy: what `make_policy` takes, or a callable that a worker can import: a policy, or what makes one of `options`.
+    """
+    if isinstance(policy, str):
+        return partial(make_policy, policy, **options), policy
+    name = getattr(policy, "__qualname__", repr(policy))
+    return partial(_made, policy, name, options), name
+
+
+def make_policy(name: str, **options: Any) -> Policy:
+    """Load a policy.
+
+    name: a checkpoint's folder, or "module:name" on the Python path. `name` is then a policy itself (a function
+    `(observation, instruction) -> actions`), or a class or function that makes one from `options`.
+    options: for the checkpoint (weights, engine, dtype, device) or for what "module:name" names.
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    if Path(name).expanduser().exists():
+        from .checkpoint_policy import CheckpointPolicy
+
+        return CheckpointPolicy(Path(name).expanduser(), **options)
+    module_name, colon, attribute = name.partition(":")
+    if not colon:
+        raise ConfigError(f"policy {name!r} is neither a folder that exists nor module:name")
+    try:
+        found = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"policy {name!r}: {error}; expected module:name on the Python path") from error
+    if not callable(found):
+        raise ConfigError(f"policy {name!r} is a {type(found).__name__}; expected something callable")
+    return _made(found, name, options)
+
+
+def _made(found: Callable[..., Any], name: str, options: dict[str, Any]) -> Policy:
+    if inspect.isclass(found) or not _is_policy(found):
+        return found(**options)
+    if options:
+        raise ConfigError(f"policy {name!r} is a function of observation and instruction; it takes no {list(options)}")
+    return found
+
+
+def _is_policy(function: Any) -> bool:
+    """A function of two positional arguments is a policy; any other makes one."""
+    required = [
+        parameter
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.default is parameter.empty and parameter.kind in (0, 1)
+    ]
+    return len(required) == 2
