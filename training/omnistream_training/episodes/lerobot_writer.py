@@ -97,6 +97,11 @@ class EpisodeWriter:
         """Steps of the whole episodes written so far."""
         return self._frames
 
+    @property
+    def is_open(self) -> bool:
+        """Whether an episode was begun and not yet ended."""
+        return self._open is not None
+
     def begin(self, instruction: str, *, source: str = "") -> None:
         """Start an episode. source: where it comes from, for reports."""
         if self._open is not None:

@@ -84,7 +84,7 @@ class Cutter:
         yield from self._end("end of the recording", None)
 
     def _until(self, stamp: int) -> Iterator[End]:
-        """Apply what lies before `stamp`. At the same stamp a start counts, an end does not: the step is still in it."""
+        """Apply what lies before `stamp`; at `stamp` itself a start counts, but no end: that step is still in it."""
         while self._events:
             at, _, kind, value = self._events[0]
             if at > stamp or (at == stamp and kind == "mark" and value != START):

@@ -201,15 +201,24 @@ class Mapping:
         return Contract(rate=self.rate, cameras=tuple(cameras), state=self.state_dimensions(), action=action)
 
     def streams(self) -> tuple[Stream, ...]:
-        """What an observation needs, by topic; a topic that is used twice has the smaller of its ages."""
-        found = {c.topic: Stream(c.topic, nanoseconds(c.max_age), PICTURES_KEPT) for c in self.cameras}
-        for part in self.state:
-            ages = [nanoseconds(part.max_age)]
-            if part.topic in found:
-                ages.append(found[part.topic].max_age)
-            known = [age for age in ages if age is not None]
-            found[part.topic] = Stream(part.topic, min(known, default=None))
-        return tuple(found.values())
+        """What an observation needs: cameras by topic, then parts of the state by `stream_name`."""
+        cameras = [Stream(c.topic, nanoseconds(c.max_age), PICTURES_KEPT) for c in self.cameras]
+        parts = [Stream(self.stream_name(i), nanoseconds(part.max_age)) for i, part in enumerate(self.state)]
+        return (*cameras, *parts)
+
+    def stream_name(self, part: int) -> str:
+        """The topic of part `part` of the state, with its number where several parts share it.
+
+        Each part is a stream of its own: several drivers may publish their joints on one topic.
+        """
+        topic = self.state[part].topic
+        return topic if sum(other.topic == topic for other in self.state) == 1 else f"{topic}#{part}"
+
+    def topics(self) -> tuple[str, ...]:
+        """All topics, each once."""
+        named = [c.topic for c in self.cameras] + [p.topic for p in (*self.state, *self.action.parts)]
+        named += [topic for topic in (self.instruction.topic, self.episodes.topic) if topic is not None]
+        return tuple(dict.fromkeys(named))
 
     def commands(self) -> tuple[Command, ...]:
         """Streams of commands, named by their position among the parts."""
