@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import tyro
 
 from omnistream.errors import CheckpointError, ConfigError, EngineError, InputError
-from omnistream_training.evaluation.options import Geometry
+from omnistream_training.evaluation.options import Geometry, Twins
 from omnistream_training.evaluation.probe.options import Probe
 
 OK, DAMAGED, USAGE, INPUT, CHECKPOINT, HERE, OUTPUT, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 130
@@ -105,6 +105,7 @@ def main(args: list[str] | None = None) -> int:
     commands: dict[str, Any] = {
         "geometry": Geometry,
         "probe": Probe,
+        "twins": Twins,
         "check": check,
         "depth-map": depth_map,
         "compare": compare,
@@ -114,7 +115,7 @@ def main(args: list[str] | None = None) -> int:
         chosen = tyro.extras.subcommand_cli_from_dict(
             commands, prog="omnistream-eval", description=__doc__, args=args, config=(tyro.conf.FlagCreatePairsOff,)
         )
-        return _run(chosen) if isinstance(chosen, (Geometry, Probe)) else int(chosen)
+        return _run(chosen) if isinstance(chosen, (Geometry, Probe, Twins)) else int(chosen)
     except KeyboardInterrupt:
         return _fail(INTERRUPTED, "interrupted; run the same command again to go on")
     except ConfigError as error:
@@ -129,11 +130,15 @@ def main(args: list[str] | None = None) -> int:
         return _fail(OUTPUT, error)
 
 
-def _run(options: Geometry | Probe) -> int:
+def _run(options: Geometry | Probe | Twins) -> int:
     if isinstance(options, Probe):
         from omnistream_training.evaluation.probe.command import run_probe
 
         run_probe(options)
+    elif isinstance(options, Twins):
+        from omnistream_training.evaluation.twins import run_twins
+
+        run_twins(options)
     else:
         from omnistream_training.evaluation.geometry_command import evaluate
 

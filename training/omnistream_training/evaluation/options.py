@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options of `omnistream-eval geometry`."""
+"""Options of `omnistream-eval geometry` and `omnistream-eval twins`."""
 
 from __future__ import annotations
 
@@ -55,5 +55,27 @@ class Geometry:
     """auto, cpu, cuda or cuda:N."""
     dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
     """Precision of the model; auto takes what is fast here."""
+    threads: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """CPU threads of the model; default: torch's choice."""
+
+
+@dataclass(frozen=True)
+class Twins:
+    """Does memory help? Streaming runs against twins without memory, on the same sequences, over several seeds."""
+
+    runs: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUNS")]
+    """Directory that `make twins` trained in: stream-0, frame-0, anchor-0, stream-1 and so on."""
+    data: Annotated[tuple[str, ...], tyro.conf.arg(metavar="PROTOCOL=DIR ...")]
+    """Held-out sequences, as in worlds=DIR."""
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    """Folder for twins.json, plots, and what lets a stopped evaluation go on."""
+    frames: Annotated[tuple[int, ...], tyro.conf.arg(metavar="N ...")] = (16, 64, 110)
+    """Score the first N frames of every sequence, for each N."""
+    policy: Annotated[tuple[str, ...], tyro.conf.arg(metavar="POLICY ...")] = ("sink_window:1,15", "window:16", "full")
+    """Cache policies of the streaming runs; the first is judged."""
+    limit: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Only the first N sequences."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
     threads: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """CPU threads of the model; default: torch's choice."""
