@@ -44,7 +44,7 @@ def test_a_file_changes_what_it_names_and_nothing_else(tmp_path: Path) -> None:
         ({"stages": [{"steps": 1}]}, r"config\.stages\[0\].*missing \['clips', 'frames'\]"),
         ({"stages": [{"steps": 1, "clips": 1, "frames": 1, "size": [1]}]}, r"size is \[1\]; expected 2 values"),
         ({"stages": [{"steps": 1, "clips": 1, "frames": 1, "stride": [4, 2]}]}, r"stride is \(4, 2\)"),
-        ({"model": {"preset": "huge"}}, "model.preset is 'huge'; expected one of tiny"),
+        ({"model": {"preset": "huge"}}, "model.preset is 'huge'; expected one of nano"),
         ({"loss": {"rays": 0}}, "points need depth and rays"),
         ({"data": {"live": None}}, "data has no source"),
         ({"data": {"live_options": {"a": 1}}}, "config.data.live_options.a is 1; expected str"),

@@ -16,6 +16,7 @@ from omnistream.model.config import PRESETS, ModelConfig, preset
 from omnistream.stream.policy import parse_policy
 from omnistream_training.data.augment import AugmentConfig
 from omnistream_training.data.bag_topics import BagTopics
+from omnistream_training.data.pool import PoolConfig
 from omnistream_training.losses.geometry import LossConfig
 from omnistream_training.optim import OptimConfig
 
@@ -62,6 +63,8 @@ class DataConfig:
     """Keyword arguments for the renderer."""
     live_weight: float = 1.0
     """Share of steps drawn from the renderer, against 1 for all folders together."""
+    pools: tuple[PoolConfig, ...] = ()
+    """Clips of slow renderers, rendered once, before training starts, and kept on disk."""
     folders: tuple[str, ...] = ()
     """Recordings with depth, and poses if there are any: whatever `omnistream.io.open_source` opens, or a folder of
     such. Depth or pose that is missing is masked."""
@@ -72,11 +75,11 @@ class DataConfig:
     nominal_rate: float = 30.0
     """Hz. Time runs in frames of this rate, as in a StreamSession."""
     workers: int = 2
-    """Threads that read folders ahead of time. A renderer needs none."""
+    """Threads that read folders and pools ahead of time, and processes that render pools. A renderer needs none."""
 
     def __post_init__(self) -> None:
-        if self.live is None and not self.folders:
-            raise ConfigError("data has no source: set data.live, or give data.folders")
+        if self.live is None and not self.folders and not self.pools:
+            raise ConfigError("data has no source: set data.live, or give data.folders or data.pools")
         if not self.nominal_rate > 0 or self.workers < 0 or self.live_weight < 0:
             raise ConfigError(
                 f"data.nominal_rate {self.nominal_rate}, data.workers {self.workers}, data.live_weight "

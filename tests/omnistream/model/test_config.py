@@ -20,6 +20,7 @@ def test_round_trip_through_json(name):
 
 def test_presets_have_the_papers_sizes():
     sizes = {name: (c.backbone.dim, c.backbone.depth, c.backbone.heads) for name, c in PRESETS.items()}
+    assert sizes.pop("nano") == (192, 8, 3)  # smaller than any of the paper's
     assert sizes == {"tiny": (192, 12, 3), "small": (384, 12, 6), "base": (768, 12, 12), "large": (1024, 24, 16)}
 
 

@@ -77,3 +77,22 @@ class ClipBatch:
         """Clips of equal length and size, one after the other."""
         fields = dataclasses.fields(ClipBatch)
         return ClipBatch(**{f.name: torch.cat([getattr(part, f.name) for part in parts]) for f in fields})
+
+
+def resize(batch: ClipBatch, size: tuple[int, int]) -> ClipBatch:
+    """A batch at another (H, W) of the same aspect ratio; depth is sampled."""
+    h, w = batch.images.shape[-2:]
+    if (h, w) == size:
+        return batch
+    interpolate = torch.nn.functional.interpolate
+    images = interpolate(batch.images.flatten(0, 1), size=size, mode="bilinear", antialias=True, align_corners=False)
+    depth = interpolate(batch.depth, size=size, mode="nearest-exact")
+    sy, sx = size[0] / h, size[1] / w
+    to_new = torch.tensor([[sx, 0, (sx - 1) / 2], [0, sy, (sy - 1) / 2], [0, 0, 1]])
+    return ClipBatch(
+        images=images.unflatten(0, batch.images.shape[:2]),
+        depth=depth,
+        T_world_camera=batch.T_world_camera,
+        K=to_new @ batch.K,
+        times=batch.times,
+    )

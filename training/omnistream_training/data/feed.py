@@ -14,6 +14,7 @@ from omnistream_training.config import TrainConfig
 from omnistream_training.data.augment import augment
 from omnistream_training.data.batch import ClipBatch
 from omnistream_training.data.live import open_live
+from omnistream_training.data.pool import PoolSource
 from omnistream_training.data.source import HELD_OUT, ClipRequest, ClipSource
 
 CLIPS_PER_STEP = 1 << 12
@@ -36,8 +37,10 @@ class Feed:
 
             size = max((stage.size for stage in config.stages), key=math.prod)
             self._add(FolderSource(data.folders, size, data.nominal_rate, data.on_error, data.bag_topics), 1.0)
+        for pool in data.pools:
+            self._add(PoolSource(pool, data.nominal_rate, data.workers), pool.weight)
         # A renderer computes on the training device: reading it ahead in a thread only fights for the same cores.
-        self._ahead = data.workers if data.folders else 0
+        self._ahead = data.workers if data.folders or (data.pools and data.live is None) else 0
 
     def _add(self, source: ClipSource, weight: float) -> None:
         self.sources.append(source)

@@ -22,7 +22,7 @@ from omnistream.errors import InputError
 from omnistream.io.recording import HEADER
 from omnistream.io.tum_folder import LIST
 from omnistream_training.data.bag_topics import BagTopics
-from omnistream_training.data.batch import ClipBatch
+from omnistream_training.data.batch import ClipBatch, resize
 from omnistream_training.data.packed import Pack, PackReport, open_pack
 from omnistream_training.data.rgbd_folder import is_rgbd_folder
 from omnistream_training.data.source import HELD_OUT, ClipRequest
@@ -123,25 +123,6 @@ class FolderSource:
             which = "held-out part" if held_out else "part for training"
             raise InputError(f"no recording has {frames} frames without a pause in its {which}")
         return steps, windows
-
-
-def resize(batch: ClipBatch, size: tuple[int, int]) -> ClipBatch:
-    """A batch at another (H, W) of the same aspect ratio; depth is sampled."""
-    h, w = batch.images.shape[-2:]
-    if (h, w) == size:
-        return batch
-    interpolate = torch.nn.functional.interpolate
-    images = interpolate(batch.images.flatten(0, 1), size=size, mode="bilinear", antialias=True, align_corners=False)
-    depth = interpolate(batch.depth, size=size, mode="nearest-exact")
-    sy, sx = size[0] / h, size[1] / w
-    to_new = torch.tensor([[sx, 0, (sx - 1) / 2], [0, sy, (sy - 1) / 2], [0, 0, 1]])
-    return ClipBatch(
-        images=images.unflatten(0, batch.images.shape[:2]),
-        depth=depth,
-        T_world_camera=batch.T_world_camera,
-        K=to_new @ batch.K,
-        times=batch.times,
-    )
 
 
 def find_recordings(folder: Path) -> list[Path]:

@@ -141,6 +141,7 @@ def _preset(dim: int, depth: int, heads: int, features: int, projections: tuple[
 
 
 PRESETS: dict[str, ModelConfig] = {
+    "nano": _preset(192, 8, 3, 32, (24, 48, 96, 128)),
     "tiny": _preset(192, 12, 3, 48, (48, 96, 144, 192)),
     "small": _preset(384, 12, 6, 64, (48, 96, 192, 384)),
     "base": _preset(768, 12, 12, 128, (96, 192, 384, 768)),
