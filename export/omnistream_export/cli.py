@@ -28,7 +28,7 @@ def onnx(
     weights: str,
     size: str,
     policy: str = "sink_window:1,15",
-    dtype: Literal["fp32", "fp16"] = "fp32",
+    dtype: Literal["fp32", "fp16", "int8"] = "fp32",
     batch: int = 1,
     verify: bool = False,
     overwrite: bool = False,
@@ -40,7 +40,8 @@ def onnx(
         weights: The checkpoint.
         size: Height x width in pixels at which the network runs, such as 192x256 (`omnistream-stream` prints it).
         policy: Frames in memory. Fixes the graph for TensorRT; the one for ONNX Runtime takes any.
-        dtype: fp32 for CPUs, fp16 for GPUs. The heads are fp32 in either case.
+        dtype: fp32 for CPUs, fp16 for GPUs; int8, of the linear layers, for CPUs without bfloat16 units. It is written
+            only if it comes close to fp32 on the shipped recording. The heads are fp32 in any case.
         batch: Cameras in one step.
         verify: Run the graphs against PyTorch until every slot has been overwritten, and print the errors.
         overwrite: Replace an earlier export.
@@ -68,7 +69,10 @@ def onnx(
         made_by=shlex.join(["omnistream-export", *sys.argv[1:]]),
         overwrite=overwrite,
     )
-    print(f"{graphs}\n  model {graphs.model_hash}; checked: onnx full check, strict shape inference, TensorRT lint")
+    checked = "onnx full check, strict shape inference, " + (
+        "pictures against float32" if dtype == "int8" else "TensorRT lint"
+    )
+    print(f"{graphs}\n  model {graphs.model_hash}; checked: {checked}")
     for role, graph in graphs.graphs.items():
         size_mb = (directory / graph.weights).stat().st_size / 1e6
         print(f"  {role:<10} {graph.file:<24} weights {graph.weights} ({size_mb:.1f} MB)")

@@ -8,6 +8,7 @@ Opset 24: the cache is written by TensorScatter and read by single-output Attent
 from __future__ import annotations
 
 import copy
+import dataclasses
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -42,10 +43,12 @@ from omnistream.weights.files import new_directory, sha256_of
 from omnistream.weights.identity import model_hash
 
 from .checks import check_graph
+from .int8 import quantise_linears
 from .modules import BackboneStep, HeadsStep
+from .verify import check_int8
 
 OPSET = 24
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
+DTYPES = {"fp32": "float32", "fp16": "float16", "int8": "int8"}
 INLINE_BYTES = 1024
 """Smaller tensors stay in the graph file, where shape inference sees them."""
 
@@ -65,8 +68,10 @@ def export_graphs(
     """Export `model` (float32, on the CPU) into `directory`, whole or not at all; every graph has passed all checks.
 
     height, width: of frames, in pixels. policy: gives the number of slots of the static backbone.
-    dtype: `fp32` or `fp16`, of the backbone; the heads compute in float32 always.
-    Raises ConfigError for sizes that do not fit, and for a directory that is taken.
+    dtype: `fp32` or `fp16`, of the backbone, or `int8`, of its linear layers (then for ONNX Runtime only); the heads
+    compute in float32 always.
+    Raises ConfigError for sizes that do not fit and for a directory that is taken, and EngineError where int8 comes too
+    far from float32 on pictures (see `verify`).
     """
     if dtype not in DTYPES:
         raise ConfigError(f"dtype is {dtype!r}; expected one of {', '.join(DTYPES)}")
@@ -78,16 +83,17 @@ def export_graphs(
         height=height,
         width=width,
         camera_token=model.config.camera_token,
-        dtype=DTYPES[dtype],
+        dtype=torch.float16 if dtype == "fp16" else torch.float32,
     )
     spec.check(model.config.backbone)
     _check_target(directory, overwrite)
     with new_directory(directory, replace=overwrite) as partial:
-        graphs = _write_backbone(model, spec, partial)
+        graphs = _write_backbone(model, spec, partial, int8=dtype == "int8")
         if model.heads is not None:
             graphs |= _write_heads(model, spec, partial)
         for graph in graphs.values():
-            check_graph(partial / graph.file, {CACHE_TOKENS: spec.shape(model.config.backbone)[4]})
+            sides = {CACHE_TOKENS: spec.shape(model.config.backbone)[4]}
+            check_graph(partial / graph.file, sides, tensorrt=dtype != "int8")
         names = {name for graph in graphs.values() for name in (graph.file, graph.weights)}
         exported = GraphSet(
             directory=directory,
@@ -97,7 +103,7 @@ def export_graphs(
             width=width,
             batch=batch,
             policy=policy,
-            dtype=str(DTYPES[dtype]).removeprefix("torch."),
+            dtype=DTYPES[dtype],
             opset=OPSET,
             graphs=graphs,
             sha256={name: sha256_of(partial / name) for name in sorted(names)},
@@ -110,11 +116,13 @@ def export_graphs(
             made_by=made_by,
         )
         (partial / SIDECAR).write_text(exported.to_json(), encoding="utf-8")
+        if dtype == "int8":  # how much is lost depends on the weights: what loses too much is not written
+            check_int8(model, dataclasses.replace(exported, directory=partial))
     return exported
 
 
-def _write_backbone(model: OmniStream, spec: StateSpec, directory: Path) -> dict[Role, GraphSpec]:
-    """Both forms, over one file of weights."""
+def _write_backbone(model: OmniStream, spec: StateSpec, directory: Path, int8: bool) -> dict[Role, GraphSpec]:
+    """Both forms, over one file of weights; the growing one alone with linear layers in int8."""
     step = BackboneStep(_cast(model, spec.dtype))
     config, batch = model.config.backbone, spec.batch
     tokens = config.tokens_per_frame(spec.height, spec.width, spec.camera_token)
@@ -131,10 +139,15 @@ def _write_backbone(model: OmniStream, spec: StateSpec, directory: Path) -> dict
     )
     proto = _trace(step, arguments, step.input_names, step.output_names)
     aliases = {f"new_{name}": name for name in step.cache_names}
+    if int8:
+        quantise_linears(proto)
     _write_weights(proto, directory / "backbone.weights")
-    static = _save(proto, directory / "backbone_static.onnx", "backbone.weights", aliases)
+    graphs: dict[Role, GraphSpec] = {}
+    if not int8:
+        graphs[STATIC] = _save(proto, directory / "backbone_static.onnx", "backbone.weights", aliases)
     _remove_mask(proto, [*aliases, *aliases.values()])
-    return {STATIC: static, GROWING: _save(proto, directory / "backbone_growing.onnx", "backbone.weights", aliases)}
+    graphs[GROWING] = _save(proto, directory / "backbone_growing.onnx", "backbone.weights", aliases)
+    return graphs
 
 
 def _write_heads(model: OmniStream, spec: StateSpec, directory: Path) -> dict[Role, GraphSpec]:

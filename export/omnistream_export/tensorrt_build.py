@@ -18,7 +18,7 @@ from typing import Any, cast
 from omnistream.cli.interrupt import Interrupt
 from omnistream.engines import tensorrt_api
 from omnistream.engines.cuda_device import CudaDevice, Device
-from omnistream.engines.graphs import GROWING, GraphSet, Role
+from omnistream.engines.graphs import GROWING, STATIC, GraphSet, Role
 from omnistream.engines.plans import FOLDER, SIDECAR, PlanSet, PlanSpec, made_from, read_owned
 from omnistream.engines.tensorrt_api import BuilderConfig, HostMemory, TensorRT
 from omnistream.engines.tensorrt_log import MessageLog, make_logger
@@ -53,6 +53,7 @@ def build_plans(
     """
     trt = trt or tensorrt_api.load_tensorrt()
     device = device or CudaDevice()
+    graphs.path(STATIC)  # graphs in int8 have none
     target = graphs.directory / FOLDER
     if target.exists() and not (target / SIDECAR).is_file():
         raise ConfigError(f"{target} has no {SIDECAR}: it holds no plans of ours and is not overwritten")

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from omnistream.engines.select import ENGINES, FROM_GRAPHS
-from omnistream.engines.torch_engine import DTYPES
+from omnistream.engines.select import ENGINES, FROM_GRAPHS, NUMBER_FORMATS
 from omnistream.errors import OmniStreamError
 from omnistream.geometry import rigid
 from omnistream.stream.policy import parse_policy
@@ -72,7 +71,7 @@ MODEL = (
         effect=CONFIGURE,
     ),
     ParameterSpec("device", "auto", "auto, cpu, cuda or cuda:N.", effect=CONFIGURE),
-    ParameterSpec("dtype", "auto", "Number format of backbone and cache.", choices=("auto", *DTYPES), effect=CONFIGURE),
+    ParameterSpec("dtype", "auto", "Number format of backbone and cache.", choices=NUMBER_FORMATS, effect=CONFIGURE),
     ParameterSpec(
         "policy",
         "sink_window:1,15",

@@ -45,7 +45,7 @@ def stream(
         preset: Model size, without --weights.
         size: Height x width in pixels at which the network runs.
         cached: Earlier frames in the cache.
-        engines: Such as auto, torch/float32, onnxruntime:DIR.
+        engines: Such as auto, torch/float32, onnxruntime:DIR, onnxruntime/int8.
         device: auto, cpu, cuda or cuda:N.
         threads: CPU threads.
         repeats: Frames of each variant, in turns.
@@ -133,11 +133,10 @@ def _model(weights: str | None, preset: str) -> OmniStream:
 
 
 def _engine(model: OmniStream, text: str, device: str, size: tuple[int, int, int]) -> Engine:
-    from omnistream.engines.select import make_engine
-    from omnistream.engines.torch_engine import DTYPES
+    from omnistream.engines.select import NUMBER_FORMATS, make_engine
 
     name, _, last = text.rpartition("/")
-    if last in DTYPES:
+    if last in NUMBER_FORMATS:
         return make_engine(model, name, device, last, size)
     return make_engine(model, text, device, "auto", size)
 

@@ -66,7 +66,7 @@ class Options:
     """What runs the model; `omnistream-info` lists the engines of this machine."""
     device: Annotated[str, tyro.conf.arg(metavar="NAME")] = "auto"
     """auto, cpu, cuda or cuda:N."""
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
     """Precision of the model; auto takes what is fast here."""
     threads: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """CPU threads of the model, 1 to 1024; default: torch's choice."""

@@ -23,12 +23,15 @@ class EngineSpec:
     name: str
     device: str
     dtype: torch.dtype
+    """Of the cache, and of products in the backbone."""
     model: ModelConfig
     model_hash: str
     """Of the weights that it runs (`omnistream.weights.model_hash`)."""
+    linears: str = ""
+    """Number format of the backbone's linear layers, where it is not `dtype`: int8."""
 
     def __str__(self) -> str:
-        return f"{self.name} {self.device} {str(self.dtype).removeprefix('torch.')}"
+        return f"{self.name} {self.device} {self.linears or str(self.dtype).removeprefix('torch.')}"
 
     def state_spec(self, policy: CachePolicy, batch: int, height: int, width: int) -> StateSpec:
         """The state that this engine needs for frames of that size."""

@@ -9,7 +9,8 @@ graphs.json
     model_hash               of the weights (`omnistream.weights.model_hash`)
     height, width, batch     what every graph is fixed to
     policy                   cache policy whose slots size the `static` backbone; `growing` takes any
-    dtype                    of pixels, rotary tables, caches and backbone outputs: float32 or float16
+    dtype                    of pixels, rotary tables, caches and backbone outputs: float32 or float16; int8 is float32
+                             but for the backbone's linear layers, and has no `static` backbone
     opset                    of the ONNX operators
     graphs                   by role: {file, weights, inputs: [{name, dtype, shape}], outputs, aliases: {output: input}}
     sha256                   of every file by name; both backbones share one file of weights

@@ -23,7 +23,8 @@ from omnistream.model.config import ModelConfig
 from omnistream.stream.policy import CachePolicy
 from omnistream.stream.state import StreamState
 
-DTYPES = {"float32": torch.float32, "float16": torch.float16}
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "int8": torch.float32}
+"""Of the cache, by the dtype of the graphs."""
 
 
 class OnnxRuntimeEngine:
@@ -42,7 +43,8 @@ class OnnxRuntimeEngine:
         self._dtype, model_hash = kinds.pop()
         self._threads = num_threads or torch.get_num_threads()
         self._loaded: dict[tuple[int, int, int], _LoadedSet] = {}
-        self.spec = EngineSpec("onnxruntime", "cpu", DTYPES[self._dtype], model, model_hash)
+        linears = "int8" if self._dtype == "int8" else ""
+        self.spec = EngineSpec("onnxruntime", "cpu", DTYPES[self._dtype], model, model_hash, linears)
 
     def new_state(self, policy: CachePolicy, batch: int, height: int, width: int, start_index: int = 0) -> StreamState:
         spec = self.spec.state_spec(policy, batch, height, width)

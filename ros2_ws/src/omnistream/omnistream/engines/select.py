@@ -2,7 +2,7 @@
 """Which engine, device and dtype run here, and why the others do not.
 
     auto          GPU: torch. CPU with bfloat16 units: torch in bfloat16. Other CPUs: onnxruntime where graphs of this
-                  model and image size are exported, else torch in float32.
+                  model and image size are exported (in int8 rather than float32), else torch in float32.
     torch         the model itself.
     onnxruntime   graphs of `omnistream-export onnx`, on the CPU. They are looked for in the folder `graphs` beside the
                   checkpoint; `onnxruntime:DIR` names another place: one export, or a folder of several.
@@ -34,6 +34,9 @@ from omnistream.weights.identity import model_hash
 
 ENGINES = ("auto", "torch", "onnxruntime", "tensorrt")
 FROM_GRAPHS = ("onnxruntime", "tensorrt")
+INT8 = "int8"
+NUMBER_FORMATS = ("auto", *DTYPES, INT8)
+"""What a user may ask for; int8 is of linear layers, in graphs exported so."""
 BFLOAT16_UNITS = ("amx_bf16", "avx512_bf16")
 WITHOUT_BFLOAT16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
 """Values of ONEDNN_MAX_CPU_ISA that forbid torch's library for matrix products to use those units."""
@@ -77,11 +80,13 @@ def choose_device(name: str = "auto") -> torch.device:
 def choose_dtype(name: str, device: torch.device, engine: str = "auto") -> torch.dtype:
     """`auto`: bfloat16 on GPUs that have it and on CPUs with matrix units for it (AMX, AVX512-BF16), else float32.
 
-    The engine onnxruntime has no bfloat16: float32 there.
+    The engine onnxruntime has no bfloat16: float32 there. So is the cache of graphs whose linear layers are in int8.
     """
+    if name == INT8:
+        return torch.float32
     if name != "auto":
         if name not in DTYPES:
-            raise EngineError(f"dtype {name!r} is unknown; expected auto, {', '.join(DTYPES)}")
+            raise EngineError(f"dtype {name!r} is unknown; expected one of {', '.join(NUMBER_FORMATS)}")
         return DTYPES[name]
     if engine.partition(":")[0] == "onnxruntime":
         return torch.float32
@@ -101,6 +106,10 @@ def make_engine(
     if name not in ENGINES or (place and name not in FROM_GRAPHS):
         places = ", ".join(f"{each}:DIR" for each in FROM_GRAPHS)
         raise EngineError(f"engine {engine!r} is unknown; expected one of {', '.join(ENGINES)}, {places}")
+    if dtype == INT8 and name in ("torch", "tensorrt"):
+        raise EngineError(f"dtype int8 is the engine onnxruntime's, on graphs exported so; {name} has none")
+    if name == "auto" and dtype == INT8:
+        name = "onnxruntime"
     if name == "tensorrt":
         load_tensorrt()  # the first thing that is missing on most machines
         folder = _folder(place) if place else _folder_of(model, name)
@@ -112,24 +121,32 @@ def make_engine(
         sets = _graphs_of(model, _folder(place) if place else _folder_of(model), dtype)
         return OnnxRuntimeEngine(model.config, sets)
     if name == "auto" and size is not None and depends_on_size(model, engine, device, dtype):
-        sets = [graphs for graphs in _graphs_of(model, _folder_of(model), "float32") if graphs.size == size]
+        sets = [graphs for graphs in _graphs_for_auto(model, dtype) if graphs.size == size]
         if sets:
-            return OnnxRuntimeEngine(model.config, sets)
+            return OnnxRuntimeEngine(model.config, [graphs for graphs in sets if graphs.dtype == sets[0].dtype])
     return TorchEngine(model, where, choose_dtype(dtype, where))
 
 
 def depends_on_size(model: OmniStream, engine: str, device: str, dtype: str) -> bool:
     """Whether `make_engine` would choose by the size of the frames: on a CPU without bfloat16, beside graphs."""
     where = choose_device(device)
-    if engine != "auto" or where.type != "cpu" or choose_dtype(dtype, where) is not torch.float32:
+    if engine != "auto" or dtype == INT8 or where.type != "cpu" or choose_dtype(dtype, where) is not torch.float32:
         return False
+    return bool(_graphs_for_auto(model, dtype))
+
+
+def _graphs_for_auto(model: OmniStream, dtype: str) -> list[GraphSet]:
+    """Graphs beside the checkpoint that `auto` may take on a CPU without bfloat16 units, those it prefers first."""
     if model.checkpoint is None or not _folder_of(model).is_dir():
-        return False
-    try:
-        import_onnxruntime()
-        return bool(_graphs_of(model, _folder_of(model), "float32"))
-    except EngineError:  # `auto` takes what works; `onnxruntime` says why it does not
-        return False
+        return []
+    found = []
+    for wanted in (INT8, "float32") if dtype == "auto" else (dtype,):
+        try:
+            import_onnxruntime()
+            found += _graphs_of(model, _folder_of(model), wanted)
+        except EngineError:  # `auto` takes what works; `onnxruntime` says why it does not
+            continue
+    return found
 
 
 def _folder(place: str) -> Path:
