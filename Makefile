@@ -9,6 +9,7 @@ PIP   := $(BIN)/python -m pip --disable-pip-version-check install -qq --constrai
 JOBS  ?= 2
 INPUT ?=
 RUN   ?= $(HOME)/.cache/omnistream/train-default
+TWINS ?= $(HOME)/.cache/omnistream/twins
 ARGS  ?=
 
 # On a machine with ROS 2 its rclpy and messages are used; elsewhere they come from PyPI.
@@ -20,7 +21,7 @@ INTERFACES := ros2_ws/src/omnistream_msgs tools/interfaces/tf2_msgs
 PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint types arrows colcon docs docs-check bench-node train-default bench-train verify-tensorrt verify-tensorrt-api clean clean-all
+.PHONY: help setup demo test test-all lint types arrows colcon docs docs-check bench-node train-default eval-default twins bench-train verify-tensorrt verify-tensorrt-api clean clean-all
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -62,6 +63,15 @@ bench-node: setup  ## what the node adds to the model's own time; writes build/b
 
 train-default: setup  ## make the default weights from nothing; goes on where it stopped; MINUTES=<how long this time>
 	@nice -n 19 $(BIN)/python -P -m omnistream_training.default_run "$(RUN)" $(MINUTES)
+
+eval-default: setup  ## the default weights on held-out sequences beside what they have to reach; writes build/eval
+	@$(BIN)/python tools/eval_default.py $(ARGS)
+
+twins: setup  ## does memory help? streaming against twins without it; TWINS=<folder> MINUTES=<training, all runs> NOW=<this time>
+	@$(BIN)/python tools/held_out_sets.py build/held_out --frames 110
+	@nice -n 19 $(BIN)/python -P -m omnistream_training.twins "$(TWINS)" $(or $(MINUTES),540) $(if $(NOW),--now $(NOW)) $(ARGS)
+	@$(BIN)/omnistream-eval twins "$(TWINS)" --out build/twins --data \
+	  $$(for set in worlds tabletop; do [ ! -d build/held_out/$$set ] || echo $$set=build/held_out/$$set; done)
 
 bench-train: setup  ## frames per second of training, time spent waiting for data, share of the matrix product peak
 	@$(BIN)/python -P -m omnistream_training.bench $(ARGS)
