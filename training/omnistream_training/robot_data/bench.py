@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How fast recorded data are read, aligned and written on this machine; decoding and encoding apart."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from omnistream.contract.strict import build
+from omnistream.io.pixels import decode_compressed
+from omnistream.sync import Mapping, load_mapping_file
+from omnistream_training.episodes import EpisodeWriter, open_dataset
+from omnistream_training.episodes.lerobot_writer import Storage
+from omnistream_training.episodes.pictures import encode_jpeg, encode_png
+from omnistream_training.evaluation.table import align_columns
+from omnistream_training.robot_data.bag_steps import BagStep, BagSteps
+from omnistream_training.robot_data.sample_bag import SampleBag, picture, write_sample_bag
+
+PICTURES = 90
+"""Pictures that encoders are timed with."""
+
+
+def bench(megabytes: float, height: int = 480, width: int = 640) -> dict[str, Any]:
+    """Times on generated bags of about so many megabytes of raw pictures; all in a temporary folder.
+
+    Files are in the system's cache: what is measured is our code, not a disk.
+    """
+    frames = max(60, round(megabytes * 1e6 / (height * width * 3)))
+    report: dict[str, Any] = {"picture": f"{width}x{height}", "bags": {}, "encode": {}, "data_set": {}}
+    with tempfile.TemporaryDirectory() as folder:
+        kinds: list[tuple[str, dict[str, Any]]] = [
+            ("raw, mcap", {}),
+            ("raw, mcap zstd", {"compression": True}),
+            ("raw, sqlite3", {"storage": "sqlite3"}),
+            ("jpeg, mcap", {"transport": "jpeg"}),
+            ("jpeg, sqlite3", {"transport": "jpeg", "storage": "sqlite3"}),
+        ]
+        for name, options in kinds:
+            sample = SampleBag(seconds=frames / 30 - 1, episodes=1, height=height, width=width, **options)
+            bag = write_sample_bag(Path(folder) / "bag", sample)
+            report["bags"][name] = _read(bag, _mapping(Path(folder), sample))
+        report["jpeg_decoder"] = _decoder_limit(height, width)
+        images = [_scene(i, height, width) for i in range(PICTURES)]
+        report["encode"] = {
+            "png": _per_second(images, encode_png),
+            "jpeg": _per_second(images, encode_jpeg),
+        }
+        storages: tuple[Storage, ...] = ("image", "jpeg", "video")
+        for storage in storages:
+            report["data_set"][storage] = _write_and_read(Path(folder) / storage, images, storage)
+    return report
+
+
+def _scene(number: int, height: int, width: int) -> NDArray[np.uint8]:
+    """u8 [H, W, 3] as hard to compress as a camera's picture: slow shading, an edge that moves, noise of a sensor."""
+    rows, columns = np.mgrid[:height, :width] / height
+    shade = np.stack([np.sin(3 * rows + k + 2 * columns) for k in range(3)], -1) * 60 + 120
+    shade[np.hypot(rows - 0.5, columns - 0.3 - number / 200) < 0.2] += [60, -40, -40]
+    noise = np.random.default_rng(number).normal(0, 3, shade.shape)
+    return (shade + noise).clip(0, 255).astype(np.uint8)
+
+
+def _mapping(folder: Path, sample: SampleBag) -> Mapping:
+    path = folder / "mapping.yaml"
+    path.write_text(sample.mapping())
+    return load_mapping_file(path)
+
+
+def _read(bag: Path, mapping: Mapping) -> dict[str, float]:
+    """Read, align and decode; nothing is written."""
+    steps = BagSteps(bag, mapping)
+    count, begun = 0, time.perf_counter()
+    for item in steps:
+        if isinstance(item, BagStep):
+            item.picture(mapping.cameras[0])
+            count += 1
+    seconds = time.perf_counter() - begun
+    size = sum(meter.bytes for meter in steps.topics.values()) / 1e6
+    return {
+        "megabytes": size,
+        "seconds": seconds,
+        "megabytes_per_second": size / seconds,
+        "steps_per_second": count / seconds,
+    }
+
+
+def _decoder_limit(height: int, width: int) -> float:
+    """JPEG pictures per second that the decoder alone manages."""
+    coded = []
+    for i in range(30):
+        buffer = io.BytesIO()
+        Image.fromarray(picture(i, height, width)).save(buffer, "JPEG", quality=90)
+        coded.append(np.frombuffer(buffer.getvalue(), np.uint8))
+    return _per_second(coded, lambda data: decode_compressed(data, "jpeg"))
+
+
+def _per_second(items: list[Any], function: Callable[[Any], Any]) -> float:
+    function(items[0])
+    begun = time.perf_counter()
+    for item in items:
+        function(item)
+    return len(items) / (time.perf_counter() - begun)
+
+
+def _write_and_read(path: Path, images: list[NDArray[np.uint8]], storage: Storage) -> dict[str, float]:
+    """Pictures per second into and out of a data set, and how faithful they are."""
+    contract = build_contract(images[0].shape[0], images[0].shape[1])
+    with _timed() as writing, EpisodeWriter(path, contract, storage=storage) as writer:
+        writer.begin("measure")
+        for i, image in enumerate(images):
+            writer.add([float(i)], [float(i)], {"front": image})
+        writer.end()
+    with _timed() as reading:
+        error = 0.0
+        read = list(open_dataset(path)[0].frames("front"))
+    for image, found in zip(images, read, strict=True):
+        error += float(((image.astype(np.float64) - found) ** 2).mean())
+    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    psnr = 10 * np.log10(255**2 * len(images) / error) if error else np.inf
+    return {
+        "write_per_second": len(images) / writing(),
+        "read_per_second": len(images) / reading(),
+        "kilobytes_per_picture": size / len(images) / 1e3,
+        "psnr": float(psnr),
+    }
+
+
+def build_contract(height: int, width: int) -> Any:
+    """The smallest contract there is."""
+    from omnistream.contract import Contract
+
+    data = {
+        "rate": 30.0,
+        "cameras": [{"name": "front", "height": height, "width": width}],
+        "state": [{"name": "x", "unit": "m"}],
+        "action": {"dimensions": [{"name": "dx", "unit": "m"}], "mode": "delta", "frame": "base_link"},
+    }
+    return build(Contract, data)
+
+
+@contextmanager
+def _timed() -> Iterator[Callable[[], float]]:
+    begun = time.perf_counter()
+    seconds = [0.0]
+    yield lambda: seconds[0]
+    seconds[0] = time.perf_counter() - begun
+
+
+def text_of(report: dict[str, Any]) -> str:
+    """The report for a person."""
+    cells = [["read, aligned, decoded", "MB", "MB/s", "steps/s"]]
+    for name, row in report["bags"].items():
+        cells.append(
+            [name, f"{row['megabytes']:.0f}", f"{row['megabytes_per_second']:.0f}", f"{row['steps_per_second']:.0f}"]
+        )
+    stored = [["data set", "written/s", "read/s", "kB/picture", "PSNR dB"]]
+    for name, row in report["data_set"].items():
+        numbers = (row["write_per_second"], row["read_per_second"], row["kilobytes_per_picture"], row["psnr"])
+        stored.append([name, *(f"{number:.1f}" for number in numbers)])
+    encode = ", ".join(f"{name} {value:.0f}/s" for name, value in report["encode"].items())
+    limit = f"JPEG decoder alone: {report['jpeg_decoder']:.0f} pictures/s; encoders alone: {encode}"
+    head = f"pictures of {report['picture']}, one thread, files in the cache"
+    return "\n".join([head, "", *align_columns(cells), "", limit, "", *align_columns(stored)])

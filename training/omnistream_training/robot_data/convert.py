@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A data set of any format into LeRobot v3 or RLDS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from omnistream.cli.progress import Progress
+from omnistream.errors import InputError
+from omnistream_training.episodes import Episode, EpisodeDataset, EpisodeInfo, EpisodeWriter, write_episode
+from omnistream_training.episodes.lerobot_writer import Storage
+from omnistream_training.robot_data.rlds_writer import write_rlds
+
+
+def convert_dataset(
+    dataset: EpisodeDataset, out: Path, *, to: Literal["lerobot", "rlds"] = "lerobot", storage: Storage = "image"
+) -> list[str]:
+    """Write all episodes that can be read; returns what could not, one sentence each. InputError if none can be."""
+    if to == "rlds":
+        sound = _Sound(dataset)
+        write_rlds(out, sound)
+        return sound.unreadable
+    lost: list[str] = []
+    with (
+        EpisodeWriter(out, dataset.contract, storage=storage) as writer,
+        Progress(len(dataset), "episodes") as progress,
+    ):
+        for info in dataset.infos:
+            try:
+                write_episode(writer, dataset.read_episode(info))
+            except InputError as error:
+                lost.append(f"episode {info.index}: {error}")
+            progress.step()
+        if writer.episodes == 0:
+            raise InputError(f"{dataset.path}: no episode can be read; {lost[0] if lost else 'it has none'}")
+    return lost
+
+
+class _Sound(EpisodeDataset):
+    """The episodes of a data set that can be read to the last picture: one that cannot has no half record."""
+
+    def __init__(self, dataset: EpisodeDataset) -> None:
+        self._dataset = dataset
+        self.path, self.contract, self.description = dataset.path, dataset.contract, dataset.description
+        self.unreadable: list[str] = []
+        self.infos = [info for info in dataset.infos if self._reads(info)]
+        if not self.infos:
+            raise InputError(f"{dataset.path}: no episode can be read; {self.unreadable[0]}")
+
+    def _reads(self, info: EpisodeInfo) -> bool:
+        try:
+            episode = self._dataset.read_episode(info)
+            for camera in episode.cameras:
+                for _ in episode.frames(camera):
+                    pass
+        except InputError as error:
+            self.unreadable.append(f"episode {info.index}: {error}")
+            return False
+        return True
+
+    def read_episode(self, info: EpisodeInfo) -> Episode:
+        return self._dataset.read_episode(info)
+
+    def __iter__(self) -> Iterator[Episode]:
+        return (self.read_episode(info) for info in self.infos)
