@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`omnistream-train`: geometry and heads.
+"""`omnistream-train`: geometry, heads and policies.
 
     omnistream-train geometry RUN --preset default-cpu --optim.lr 5e-4
     omnistream-train heads RUN --model.start CHECKPOINT --data.live None --data.folders my_recordings
+    omnistream-train policy RUN --data.folders my_data_set
 
 RUN is the run's directory. Given a run that exists, it goes on. Every field of the configuration is an option.
 
 exit codes: 0 finished; 1 stopped before the end (start it again to go on); 2 wrong usage; 3 data cannot be read;
-4 a checkpoint cannot be used; 7 a loss was not finite (the message names the file with its batch)
+4 a checkpoint cannot be used; 7 a loss was not finite (the message names the step)
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Annotated
 
 import tyro
 
-from omnistream.errors import CheckpointError, ConfigError, InputError
+from omnistream.errors import CheckpointError, ConfigError, ContractError, InputError
 from omnistream_training.config import TrainConfig
 from omnistream_training.config_file import load_config
 from omnistream_training.geometry import NotFiniteError
@@ -31,6 +32,7 @@ from omnistream_training.running import CONFIG, Where, run_geometry
 FINISHED, STOPPED, USAGE, DATA, CHECKPOINT, NOT_FINITE = 0, 1, 2, 3, 4, 7
 COMMANDS = {"geometry": "default-cpu", "heads": "heads"}
 """Command and its preset."""
+POLICY = "policy"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,16 +42,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(__doc__)
         return FINISHED if arguments else USAGE
     command, rest = arguments[0], arguments[1:]
-    if command not in COMMANDS:
-        print(f"omnistream-train: unknown command {command!r}; expected {' or '.join(COMMANDS)}", file=sys.stderr)
+    if command not in (*COMMANDS, POLICY):
+        known = ", ".join((*COMMANDS, POLICY))
+        print(f"omnistream-train: unknown command {command!r}; expected one of {known}", file=sys.stderr)
         return USAGE
     try:
-        return _run(command, rest)
+        return _policy(rest) if command == POLICY else _run(command, rest)
     except NotFiniteError as error:
         return _fail(error, NOT_FINITE)
     except CheckpointError as error:
         return _fail(error, CHECKPOINT)
-    except InputError as error:
+    except (InputError, ContractError) as error:
         return _fail(error, DATA)
     except ConfigError as error:
         return _fail(error, USAGE)
@@ -74,6 +77,12 @@ class Options:
     """Scale a new run's stages to so many minutes on this machine."""
     where: Annotated[Where, tyro.conf.arg(name="")] = field(default_factory=Where)
     train: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
+
+
+def _policy(arguments: list[str]) -> int:
+    from omnistream_training.policy.command import run_command
+
+    return FINISHED if run_command(arguments) else STOPPED
 
 
 def _run(command: str, arguments: list[str]) -> int:

@@ -208,7 +208,7 @@ class PolicySession:
         size = self.policy.shape.state
         if not size:
             return None
-        values = None if state is None else np.asarray(state, np.float32)
+        values = None if state is None else np.array(state, np.float32)
         if values is None or values.shape != (size,) or not np.isfinite(values).all():
             found = "missing" if values is None else f"{values.tolist()}"
             raise InputError(f"state is {found}; expected {size} finite numbers: {self.policy.contract.state_names}")

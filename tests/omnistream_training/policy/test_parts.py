@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loss, targets, batches, split and offline errors: known answers by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from omnistream.contract import Contract
+from omnistream.errors import ContractError
+from omnistream.policy.network import PolicyOutput
+from omnistream.policy.scaling import ActionScaling
+from omnistream.policy.tokens import WordTokens
+from omnistream_training.episodes import open_dataset
+from omnistream_training.policy.config import Noise, PolicyData, PolicyLoss, PolicyRunConfig
+from omnistream_training.policy.features import FeatureTable
+from omnistream_training.policy.loss import policy_loss
+from omnistream_training.policy.presets import PRESETS, preset
+from omnistream_training.policy.samples import Samples, Track, read_tracks, split, used_contract, with_statistics
+
+
+def make_track(number: int, length: int, text: str = "go", first: int = 0) -> Track:
+    steps = np.arange(length, dtype=np.float32)
+    action = np.stack([steps / 10, (steps % 2) * 2 - 1], -1)  # a ramp, and a gripper that opens every second step
+    return Track(0, number, first, text, steps[:, None] + 100, action)
+
+
+SCALING = ActionScaling(arm=(0,), low=(-1.0,), high=(1.0,), grippers=((1, 1.0, -1.0),))
+
+
+def make_samples(*tracks: Track, chunk: int = 3) -> Samples:
+    frames = sum(len(track) for track in tracks)
+    tokens = np.arange(frames, dtype=np.float16)[:, None, None] * np.ones((1, 2, 1), np.float16)
+    words = WordTokens.of(track.instruction for track in tracks)
+    return Samples(tracks, [[FeatureTable(tokens, (1, 1))]], words, SCALING, chunk)
+
+
+def test_the_loss_is_hubers_plus_a_hundredth_of_the_grippers() -> None:
+    """Two samples of two steps; the last step is beyond the episode and must not count, however wrong."""
+    arm = torch.tensor([[[0.5], [0.0]], [[2.0], [99.0]]])
+    target = torch.zeros(2, 2, 1)
+    logits = torch.zeros(2, 2, 1)
+    logits[1, 1] = 99.0
+    opened = torch.tensor([[[1.0], [0.0]], [[1.0], [0.0]]])
+    valid = torch.tensor([[True, True], [True, False]])
+    loss, terms = policy_loss(PolicyOutput(arm, logits), target, opened, valid, PolicyLoss())
+    huber = (0.5 * 0.5**2 + 0 + (2 - 0.5)) / 3
+    assert float(terms["arm"]) == pytest.approx(huber)
+    assert float(terms["gripper"]) == pytest.approx(math.log(2))
+    assert float(loss) == pytest.approx(huber + 0.01 * math.log(2))
+
+
+def test_hubers_delta_is_where_the_square_ends() -> None:
+    out = PolicyOutput(torch.full((1, 1, 2), 0.5), torch.zeros(1, 1, 0))
+    loss, terms = policy_loss(
+        out, torch.zeros(1, 1, 2), torch.zeros(1, 1, 0), torch.ones(1, 1, dtype=torch.bool), PolicyLoss(delta=0.1)
+    )
+    assert float(loss) == pytest.approx(0.1 * (0.5 - 0.05)) and "gripper" not in terms
+
+
+def test_targets_are_the_coming_actions_and_end_with_the_episode() -> None:
+    samples = make_samples(make_track(0, 4), make_track(1, 5, first=4))
+    batch = samples.batch(np.array([2, 4, 8]))
+    assert batch.arm[..., 0] == pytest.approx(np.array([[0.2, 0.3, 0.3], [0.0, 0.1, 0.2], [0.4, 0.4, 0.4]]), abs=1e-6)
+    assert batch.opened[..., 0].tolist() == [[0, 1, 1], [0, 1, 0], [0, 0, 0]]
+    assert batch.valid.tolist() == [[True, True, False], [True, True, True], [True, False, False]]
+    assert batch.visual[0][:, 0, 0].tolist() == [2, 4, 8]
+    assert batch.state is not None and batch.state[:, 0].tolist() == [102, 100, 104]
+
+
+def test_a_batch_is_a_function_of_seed_and_step() -> None:
+    samples = make_samples(make_track(0, 30, "lift the cube"), make_track(1, 30, "drop it", first=30))
+    noise, std = Noise(unknown_words=0.3, state=0.1, no_state=0.2), torch.ones(1)
+    a, b = (samples.draw(5, 16, 3, noise, std) for _ in range(2))
+    assert torch.equal(a.words, b.words) and torch.equal(a.visual[0], b.visual[0]) and torch.equal(a.state, b.state)
+    for other in (samples.draw(6, 16, 3, noise, std), samples.draw(5, 16, 4, noise, std)):
+        assert not torch.equal(a.visual[0], other.visual[0])
+    assert (a.words == WordTokens.UNKNOWN).any() and not (a.words[~a.known] != 0).any()
+    mean = samples.mean_state
+    assert (a.state == mean).any() and not (a.state == mean).all()
+
+
+def test_whole_episodes_of_every_instruction_are_held_out() -> None:
+    tracks = [make_track(i, 5, f"task {i % 4}") for i in range(40)]
+    train, held = split(tracks, 0.1, seed=0)
+    assert sorted(t.instruction for t in held) == ["task 0", "task 1", "task 2", "task 3"]
+    assert {t.episode for t in train} | {t.episode for t in held} == set(range(40)) and len(train) == 36
+    assert [t.episode for t in split(tracks, 0.1, seed=0)[1]] == [t.episode for t in held]
+    assert [t.episode for t in split(tracks, 0.1, seed=1)[1]] != [t.episode for t in held]
+    assert [len(part) for part in split(tracks[:2], 0.1, seed=0)] == [1, 1]
+
+
+def test_the_contract_keeps_what_the_policy_uses(pushes: Path) -> None:
+    dataset = open_dataset(pushes)
+    data = PolicyData(cameras=("wrist",), state=False)
+    contract = with_statistics(used_contract([dataset], data), read_tracks([dataset], data))
+    assert [camera.name for camera in contract.cameras] == ["wrist"] and contract.state == ()
+    assert contract.action_statistics is not None and contract.state_statistics is None
+    assert contract.action_statistics.maximum[0] == pytest.approx(0.8)
+    with pytest.raises(ContractError, match="no camera 'rear'"):
+        used_contract([dataset], PolicyData(cameras=("rear",)))
+
+
+def test_data_sets_of_different_robots_are_not_mixed(pushes: Path) -> None:
+    one, other = open_dataset(pushes), open_dataset(pushes)
+    other.contract = dataclasses.replace(other.contract, rate=5.0)
+    with pytest.raises(ContractError, match=r"(?s)rate.*10.0.*5.0"):
+        used_contract([one, other], PolicyData())
+
+
+def test_the_papers_presets_are_theirs() -> None:
+    """VLM4VLA, arXiv 2601.03309: its configuration files."""
+    calvin, bridge = preset("calvin_abc"), preset("bridge")
+    for run, chunk, batch, steps in ((calvin, 10, 128, 30000), (bridge, 4, 512, 50000)):
+        assert (run.policy.chunk, run.batch, run.steps) == (chunk, batch, steps)
+        assert run.optim.lr == 2e-5 and run.optim.weight_decay == 0 and run.optim.clip == 1
+        assert run.loss == PolicyLoss(delta=1.0, gripper=0.01) and run.data.squeeze == 0.65 and not run.data.state
+        assert run.policy.trunk == "decoder" and run.policy.head.widths == (1024, 512, 256)
+    assert bridge.data.scaling == "quantile"
+    assert set(PRESETS) == {"tabletop_tiny", "calvin_abc", "bridge"}
+
+
+@pytest.mark.parametrize(
+    "change", [{"steps": 0}, {"micro_batch": -1}, {"seed": 1 << 15}, {"policy": preset("bridge").policy}]
+)
+def test_bad_configurations_are_refused(change: dict) -> None:
+    with pytest.raises(ValueError, match="expected|language model"):
+        PolicyRunConfig(**change)
+
+
+def test_offline_errors_by_hand(contract_of_ramp: Contract) -> None:
+    from omnistream_training.policy.offline import Offline
+
+    train, held = make_samples(make_track(0, 4)), make_samples(make_track(1, 3), chunk=2)
+    offline = Offline(held, contract_of_ramp, train, frames=100)
+    # Frames 0, 1, 2 of the ramp 0, .1, .2 and gripper closed, open, closed; five valid steps of a chunk of two.
+    ones = np.concatenate([np.zeros((3, 2, 1)), np.ones((3, 2, 1))], -1)
+    arm, grip = [0.0, 0.1, 0.1, 0.2, 0.2], [1, 0, 0, 1, 1]
+    assert offline._error(ones) == pytest.approx((sum(arm) + sum(grip)) / 10)
+    assert offline._before(scaled=False).tolist() == pytest.approx(np.array([[0.15, 0], [0, -1], [0.1, 1]]), abs=1e-6)
+    rows = offline._dimensions(np.array([[0.0, 1], [0.0, 1], [0.5, 0]], np.float32))
+    assert rows["ramp"] == {"mae": 0.1333, "rmse": 0.1826, "mean_mae": 0.08333, "repeat_mae": 0.1167}
+    assert rows["gripper"]["mae"] == pytest.approx(2 / 3, abs=1e-3)
+
+
+@pytest.fixture
+def contract_of_ramp() -> Contract:
+    from omnistream.contract import Action, Camera, Dimension, Gripper
+
+    return Contract(
+        rate=10.0,
+        cameras=(Camera("front", 16, 16),),
+        state=(Dimension("s"),),
+        action=Action((Dimension("ramp"), Dimension("gripper")), grippers=(Gripper(1, 1.0, -1.0),)),
+    )

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A whole run on files: it learns to listen, stops and goes on exactly, and leaves what a robot needs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from omnistream.errors import CheckpointError, ConfigError, InputError
+from omnistream.model.omnistream import OmniStream
+from omnistream.policy import PolicySession, load_policy
+from omnistream.weights import model_hash, random_model, save_model
+from omnistream_training import cli
+from omnistream_training.episodes import open_dataset
+from omnistream_training.journal import read_journal
+from omnistream_training.policy.building import prepare
+from omnistream_training.policy.command import PolicyWhere, run_policy
+from omnistream_training.policy.config import PolicyRunConfig
+from omnistream_training.policy.trainer import PolicyTrainer
+from tests.omnistream_training.policy.conftest import LEFT, RIGHT, train, write_pushes
+
+
+def state_of(run: Path) -> dict:
+    return torch.load(run / "state" / "latest.pt", weights_only=True)
+
+
+def trainer_of(config: PolicyRunConfig, run: Path, where: PolicyWhere) -> PolicyTrainer:
+    setup = prepare(config, where.cache, "cpu", say=lambda text: None)
+    assert setup is not None
+    return PolicyTrainer(config, run, setup)
+
+
+def test_it_learns_to_do_what_it_is_told(
+    config: PolicyRunConfig, where: PolicyWhere, tmp_path: Path, pushes: Path, backbone: OmniStream
+) -> None:
+    """One picture, two instructions, opposite actions; then from images through a session, as on the robot."""
+    assert train(config, tmp_path / "run", where, steps=120)
+    policy = load_policy(tmp_path / "run" / "best", contract=open_dataset(pushes).contract)
+    session = PolicySession(policy, backbone, engine="torch", device="cpu")
+    episode = open_dataset(pushes)[0]
+    images = {name: episode.frame(name, 0) for name in episode.cameras}
+    for text, sign in ((LEFT, -1), (RIGHT, 1)):
+        session.reset()
+        session.set_instruction(text)
+        actions = session.step(images).actions
+        assert actions[:, 0] == pytest.approx([0.8 * sign] * 3, abs=0.1)
+        assert actions[:, 1] == pytest.approx([0.1 * sign] * 3, abs=0.1)
+        assert actions[:, 2].tolist() == [float(sign < 0)] * 3
+    report = json.loads((tmp_path / "run" / "report.json").read_text())["held_out"]
+    assert report["error"] < 0.1 < report["mean_error"]
+    assert report["other_error"] > 0.5 and report["blank_error"] > 3 * report["error"]
+    assert set(report["dimensions"]) == {"dx", "dy", "gripper"}
+
+
+def test_a_session_gives_what_training_computed(
+    config: PolicyRunConfig, where: PolicyWhere, tmp_path: Path, pushes: Path, backbone: OmniStream
+) -> None:
+    """Streamed images against cached features, along an episode, state and two cameras included: 1e-4."""
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, state=True))
+    trainer = trainer_of(config, tmp_path / "run", where)
+    trainer.train(3)
+    policy = load_policy(tmp_path / "run" / "last")
+    session = PolicySession(policy, backbone, engine="torch", device="cpu")
+    samples = trainer.setup.held_out
+    track = samples.tracks[1]
+    episode = open_dataset(pushes)[track.episode]
+    session.set_instruction(episode.instruction)
+    first = len(samples.tracks[0])
+    with torch.no_grad():
+        batch = samples.batch(np.arange(first, first + len(track)))
+        out = policy.network(batch.visual, batch.words, batch.known, batch.state)
+    expected = policy.scaling.restore(out.arm.numpy(), out.gripper.sigmoid().numpy())
+    readers = {name: episode.frames(name) for name in episode.cameras}
+    for t in range(len(episode)):
+        images = {name: next(reader) for name, reader in readers.items()}
+        assert np.abs(session.step(images, episode.state[t]).actions - expected[t]).max() < 1e-4, t
+
+
+def test_stopping_anywhere_changes_nothing(config: PolicyRunConfig, where: PolicyWhere, tmp_path: Path) -> None:
+    trainer_of(config, tmp_path / "whole", where).train()
+    whole = state_of(tmp_path / "whole")
+    for stop in (1, 7, 20, 33):
+        run = tmp_path / f"cut{stop}"
+        trainer_of(config, run, where).train(stop)
+        assert state_of(run)["progress"]["step"] == stop
+        trainer_of(config, run, where).train()
+        state = state_of(run)
+        assert all(torch.equal(whole["network"][name], tensor) for name, tensor in state["network"].items())
+        assert all(torch.equal(a, b) for a, b in zip(whole["average"], state["average"], strict=True))
+        assert state["best"] == whole["best"]
+
+
+def test_gradients_of_parts_add_up(config: PolicyRunConfig, where: PolicyWhere, tmp_path: Path) -> None:
+    whole = trainer_of(config, tmp_path / "whole", where)
+    parts = trainer_of(dataclasses.replace(config, micro_batch=5), tmp_path / "parts", where)
+    batch = whole.setup.train.draw(0, 16, 0, config.noise, torch.ones(0))
+    a, b = whole.learner.gradient(batch), parts.learner.gradient(batch)
+    assert float(a["loss"]) == pytest.approx(float(b["loss"]), rel=1e-5)
+    for x, y in zip(whole.learner.optimizers.parameters, parts.learner.optimizers.parameters, strict=True):
+        assert (x.grad is None) == (y.grad is None)
+        assert x.grad is None or torch.allclose(x.grad, y.grad, atol=1e-6)
+
+
+def test_a_run_leaves_curves_pictures_and_a_report(config: PolicyRunConfig, where: PolicyWhere, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert train(config, run, where)
+    names = {path.name for path in run.iterdir()}
+    assert {"best", "last", "config.yaml", "curve.png", "log.jsonl", "overlay.png", "report.json", "state"} <= names
+    for name in ("curve.png", "overlay.png"):
+        with Image.open(run / name) as picture:
+            assert picture.width > 300
+    av = pytest.importorskip("av")
+    with av.open(str(run / "overlay.mp4")) as video:
+        assert 5 <= sum(1 for _ in video.decode(video=0)) <= 8
+    kinds = [record["kind"] for record in read_journal(run / "log.jsonl")]
+    assert kinds.count("eval") == 1 and kinds.count("end") == 1
+
+
+def test_asking_again_for_a_finished_run_does_no_harm(
+    config: PolicyRunConfig, where: PolicyWhere, tmp_path: Path
+) -> None:
+    assert train(config, tmp_path / "run", where)
+    before = state_of(tmp_path / "run")
+    assert train(config, tmp_path / "run", where)
+    after = state_of(tmp_path / "run")
+    assert all(torch.equal(before["network"][n], after["network"][n]) for n in before["network"])
+    kinds = [record["kind"] for record in read_journal(tmp_path / "run" / "log.jsonl")]
+    assert kinds.count("end") == 1
+
+
+def test_another_configuration_backbone_or_data_set_does_not_go_on(
+    config: PolicyRunConfig, where: PolicyWhere, tmp_path: Path, backbone: OmniStream
+) -> None:
+    """Hashes decide: the names of the folders are the same."""
+    weights, data = tmp_path / "backbone", tmp_path / "pushes"
+    save_model(backbone, weights)
+    write_pushes(data)
+    config = dataclasses.replace(
+        config, backbone=str(weights), data=dataclasses.replace(config.data, folders=(str(data),)), steps=2
+    )
+    run = tmp_path / "run"
+    assert run_policy(config, run, where)
+    with pytest.raises(ConfigError, match="differs in seed"):
+        train(config, run, where, seed=3)
+    other = random_model(backbone.config, 1)
+    save_model(other, weights, overwrite=True)
+    with pytest.raises(CheckpointError) as error:
+        run_policy(config, run, where)
+    assert model_hash(backbone.backbone) in str(error.value) and model_hash(other.backbone) in str(error.value)
+    save_model(backbone, weights, overwrite=True)
+    shutil.rmtree(data)
+    write_pushes(data, seed=1)
+    with pytest.raises(CheckpointError, match="data 0"):
+        run_policy(config, run, where)
+
+
+def test_a_damaged_state_falls_back_to_the_one_before(
+    config: PolicyRunConfig, where: PolicyWhere, tmp_path: Path
+) -> None:
+    trainer_of(config, tmp_path, where).train(10)
+    path = tmp_path / "state" / "latest.pt"
+    path.write_bytes(path.read_bytes()[:500])
+    assert trainer_of(config, tmp_path, where).progress.step == 7
+
+
+def test_failed_episodes_are_left_out_unless_asked_for(
+    config: PolicyRunConfig, where: PolicyWhere, tmp_path: Path
+) -> None:
+    from omnistream_training.policy.samples import read_tracks
+
+    dataset = open_dataset(config.data.folders[0])
+    dataset.infos = [dataclasses.replace(info, success=info.index != 3) for info in dataset.infos]
+    kept = read_tracks([dataset], config.data)
+    assert len(kept) == 11 and 3 not in [track.episode for track in kept]
+    assert kept[3].first == sum(info.length for info in dataset.infos[:4])  # rows of the table do not shift
+    assert len(read_tracks([dataset], dataclasses.replace(config.data, failures=True))) == 12
+
+
+def test_no_data_is_said(config: PolicyRunConfig, where: PolicyWhere, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="name data sets"):
+        train(config, tmp_path / "run", where, data=dataclasses.replace(config.data, folders=()))
+    with pytest.raises(InputError):
+        train(config, tmp_path / "run", where, data=dataclasses.replace(config.data, folders=(str(tmp_path),)))
+    assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+def test_the_command_trains_and_its_exit_codes_tell(
+    config: PolicyRunConfig, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    from omnistream_training.config_file import save_config
+
+    save_config(config, tmp_path / "wanted.yaml")
+    where = ["--cache", str(tmp_path / "cache"), "--device", "cpu", "--threads", "1"]
+    run = str(tmp_path / "run")
+    words = ["policy", run, "--config", str(tmp_path / "wanted.yaml"), *where]
+    assert cli.main([*words, "--steps", "3", "--stop-after", "0"]) == cli.STOPPED
+    assert cli.main([*words, "--steps", "3"]) == cli.FINISHED
+    assert "told nothing" in capsys.readouterr().err
+    assert cli.main(["policy", run, *where, "--steps", "4"]) == cli.USAGE
+    assert "differs in steps" in capsys.readouterr().err
+    assert cli.main(["policy", str(tmp_path / "r2"), *where, "--preset", "nope"]) == cli.USAGE
+    assert cli.main(["policy", str(tmp_path / "r2"), *where, "--data.folders", str(tmp_path)]) == cli.DATA
+    assert cli.main(["policy", str(tmp_path / "r2"), *where, "--preset", "calvin_abc"]) == cli.USAGE

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything a run stands on, put together from its configuration: data, features, network, held-out frames."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from omnistream.contract import Contract
+from omnistream.errors import ConfigError
+from omnistream.model.omnistream import OmniStream
+from omnistream.policy.config import PolicyShape
+from omnistream.policy.network import PolicyNetwork
+from omnistream.policy.scaling import ActionScaling, scaling_from
+from omnistream.policy.tokens import PretrainedTokens, WordTokens
+from omnistream.weights import default_model, load_model, model_hash
+from omnistream_training.episodes import EpisodeDataset, open_dataset
+from omnistream_training.policy.config import PolicyRunConfig
+from omnistream_training.policy.features import FeatureCache
+from omnistream_training.policy.fingerprint import folder_hash
+from omnistream_training.policy.samples import (
+    Samples,
+    Track,
+    check_word_count,
+    read_tracks,
+    split,
+    used_contract,
+    with_statistics,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """What `prepare` made."""
+
+    datasets: list[EpisodeDataset]
+    train: Samples
+    held_out: Samples
+    network: PolicyNetwork
+    """With the input statistics of the training frames."""
+    contract: Contract
+    """Of the policy: with statistics of the training episodes and the backbone's hash."""
+    scaling: ActionScaling
+    tokens: WordTokens | PretrainedTokens
+    identity: dict[str, str]
+    """Hashes of what the run depends on, by name; a resumed run must find the same."""
+    description: str
+
+
+def prepare(
+    config: PolicyRunConfig,
+    cache: Path,
+    device: str,
+    *,
+    say: Callable[[str], None],
+    stop: Callable[[], bool] = lambda: False,
+) -> Setup | None:
+    """Open the data, compute features that are missing, build the network; None if `stop()` came first.
+
+    Raises ConfigError, InputError or ContractError, each naming what does not fit.
+    """
+    if not config.data.folders:
+        raise ConfigError("no data: name data sets (--data.folders DIR ...)")
+    datasets: list[EpisodeDataset] = [open_dataset(folder) for folder in config.data.folders]
+    for dataset in datasets:
+        for sentence in dataset.lost:
+            say(f"{dataset.path}: {sentence}")
+    contract = used_contract(datasets, config.data)
+    tracks = read_tracks(datasets, config.data)
+    train, held = split(tracks, config.data.validation, config.seed)
+    model, about = _backbone(config)
+    hashes = [folder_hash(dataset.path) for dataset in datasets]
+    features = FeatureCache(cache, config.policy.vision, model, device=device)
+    tables = []
+    for dataset, digest in zip(datasets, hashes, strict=True):
+        row = []
+        for camera in contract.cameras:
+            table = features.table(dataset, digest, camera.name, say=say, stop=stop)
+            if table is None:
+                return None
+            row.append(table)
+        tables.append(row)
+    contract = with_statistics(contract, train)
+    backbone = None if model is None else model_hash(model.backbone)
+    contract = dataclasses.replace(contract, backbone=backbone)
+    scaling = scaling_from(contract, config.data.scaling, squeeze=config.data.squeeze, unscaled=config.data.unscaled)
+    tokens = _tokens(config, train)
+    shape = PolicyShape(
+        cameras=tuple(camera.name for camera in contract.cameras),
+        grids=tuple(table.grid for table in tables[0]),
+        feature_dim=features.dim,
+        arm=len(contract.action.arm),
+        grippers=len(contract.action.grippers),
+        state=len(contract.state),
+    )
+    learnt, held_out = (Samples(part, tables, tokens, scaling, config.policy.chunk, device) for part in (train, held))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        network = PolicyNetwork(config.policy, shape, tokens, config.language_model)
+    network.visual_mean[:], network.visual_std[:] = learnt.visual_statistics()
+    if shape.state:
+        network.state_mean[:], network.state_std[:] = learnt.state_statistics()
+    learning = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    clipped = scaling.clipped(learnt.recorded())
+    texts = {track.instruction for track in train}
+    description = (
+        f"{len(train)} episodes ({len(learnt)} frames) to learn from, {len(held)} ({len(held_out)}) held out, "
+        f"{len(texts)} instructions, cameras {', '.join(shape.cameras)}, {shape.state} numbers of state; {about}; "
+        f"{learning / 1e6:.2f} M parameters learn; clipped labels at most {clipped.max():.1%}"
+    )
+    identity = {"backbone": str(backbone)} | {f"data {i}": digest for i, digest in enumerate(hashes)}
+    return Setup(datasets, learnt, held_out, network, contract, scaling, tokens, identity, description)
+
+
+def _backbone(config: PolicyRunConfig) -> tuple[OmniStream | None, str]:
+    """The frozen model and a phrase about it; None where the policy looks at pixels."""
+    if config.policy.vision.source == "pixels":
+        return None, "no backbone: bare pixels"
+    if config.backbone is None:
+        return default_model()
+    return load_model(config.backbone), f"backbone {Path(config.backbone).name}"
+
+
+def _tokens(config: PolicyRunConfig, train: list[Track]) -> WordTokens | PretrainedTokens:
+    if config.policy.language.pretrained:
+        if config.language_model in (None, "-"):
+            raise ConfigError("this policy uses a pre-trained language model; name its directory (--language-model)")
+        return PretrainedTokens(str(config.language_model))
+    tokens = WordTokens.of(track.instruction for track in train)
+    check_word_count(tokens, train)
+    return tokens

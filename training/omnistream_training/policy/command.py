@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`omnistream-train policy`: a policy on frozen features.
+
+    omnistream-train policy RUN --data.folders my_set                      # tabletop_tiny: from nothing, on a laptop
+    omnistream-train policy RUN --preset calvin_abc --data.folders calvin --language-model DIR --backbone CHECKPOINT
+
+RUN is the run's directory. Given a run that exists, it goes on. Features of the pictures are computed once and kept
+(--cache). Every field of the configuration is an option. The policy is in RUN/best, errors beside their baselines in
+RUN/report.json, predicted against recorded actions in RUN/overlay.png and overlay.mp4.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+
+from omnistream.errors import ConfigError
+from omnistream_training.config_file import load_config, save_config
+from omnistream_training.journal import duration
+from omnistream_training.policy.building import prepare
+from omnistream_training.policy.config import PolicyRunConfig
+from omnistream_training.policy.presets import preset
+from omnistream_training.policy.trainer import PolicyTrainer
+from omnistream_training.running import CONFIG, StopSignals, Where, resolve_device
+
+DEFAULT_PRESET = "tabletop_tiny"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyWhere(Where):
+    """What a run may differ in from one start to the next without becoming another run."""
+
+    cache: Path = Path("~/.cache/omnistream/features")
+    """Where features are kept, for all runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Train a policy in the directory RUN, or go on there. Every field of the configuration is an option."""
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Directory of the run."""
+    preset: str = DEFAULT_PRESET
+    """Configuration to start from, by name: tabletop_tiny, calvin_abc, bridge."""
+    config: Path | None = None
+    """YAML file with fields to change in it; options on the command line win."""
+    where: Annotated[PolicyWhere, tyro.conf.arg(name="")] = field(default_factory=PolicyWhere)
+    train: Annotated[PolicyRunConfig, tyro.conf.arg(name="")] = field(default_factory=PolicyRunConfig)
+
+
+def run_command(arguments: Sequence[str]) -> bool:
+    """Parse and run; returns whether the run is finished. Raises the errors of this package."""
+    name = peek(arguments, "--preset") or DEFAULT_PRESET
+    base = preset(name)
+    config_file = peek(arguments, "--config")
+    if config_file is not None:
+        base = load_config(Path(config_file).expanduser(), base)
+    existing = [Path(a).expanduser() for a in arguments if not a.startswith("-")]
+    stored = next((load_config(run / CONFIG, base) for run in existing[:1] if (run / CONFIG).is_file()), None)
+    defaults = Options(run=tyro.MISSING, preset=name, train=stored or base)
+    options = tyro.cli(Options, default=defaults, args=list(arguments), prog="omnistream-train policy")
+    return run_policy(
+        options.train, options.run.expanduser(), options.where, made_by=f"omnistream-train policy --preset {name}"
+    )
+
+
+def run_policy(
+    config: PolicyRunConfig, run: Path, where: PolicyWhere, *, made_by: str = "omnistream-train policy"
+) -> bool:
+    """Train in `run` until the end, the time limit, or SIGINT / SIGTERM; returns whether it is finished.
+
+    A run that exists keeps its configuration; another one is refused (ConfigError).
+    """
+    start, cpu = time.monotonic(), time.process_time()
+    device = resolve_device(where.device)
+    if where.threads:
+        torch.set_num_threads(where.threads)
+    if (run / CONFIG).exists():
+        stored = load_config(run / CONFIG, config)
+        names = [f.name for f in fields(stored) if getattr(stored, f.name) != getattr(config, f.name)]
+        if names:
+            raise ConfigError(
+                f"{run} holds a run with another configuration (differs in {', '.join(names)}); choose another "
+                "directory, or change nothing to go on with it"
+            )
+    deadline = None if where.stop_after is None else start + 60 * where.stop_after
+    with StopSignals() as stop:
+        setup = prepare(
+            config,
+            where.cache.expanduser(),
+            device,
+            say=lambda text: print(text, flush=True),
+            stop=lambda: stop() or (deadline is not None and time.monotonic() > deadline),
+        )
+        if setup is None:
+            return False
+        if not (run / CONFIG).exists():  # only now: data and options are known to fit
+            save_config(config, run / CONFIG)
+        trainer = PolicyTrainer(
+            config,
+            run,
+            setup,
+            device=device,
+            tensorboard=where.tensorboard,
+            made_by=made_by,
+        )
+        trainer.journal.say(
+            f"{setup.description}; on {device}; step {trainer.progress.step} of {config.steps}; everything is in {run}"
+        )
+        finished = trainer.train(deadline=deadline, stop=stop)
+    if finished:
+        trainer.report()
+    took = f"{duration(time.monotonic() - start)}, {time.process_time() - cpu:.0f} CPU-s"
+    state = "finished" if finished else f"stopped at step {trainer.progress.step}; start it again to go on"
+    trainer.journal.say(f"{state} ({took}); policy in {run / ('best' if finished else 'last')}")
+    return finished
+
+
+def peek(arguments: Sequence[str], name: str) -> str | None:
+    """Value of an option that decides the defaults of the others."""
+    for i, argument in enumerate(arguments):
+        if argument == name and i + 1 < len(arguments):
+            return arguments[i + 1]
+        if argument.startswith(name + "="):
+            return argument.split("=", 1)[1]
+    return None

@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frames of all episodes as samples: features, words, state in; the coming chunk of recorded actions out.
+
+A batch is a function of the seed and the step number, so that a run that was stopped goes on as if it had not been.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from omnistream.contract import Contract, require_same
+from omnistream.errors import ConfigError, InputError
+from omnistream.policy.scaling import ActionScaling
+from omnistream.policy.tokens import PretrainedTokens, WordTokens
+from omnistream_training.episodes import EpisodeDataset
+from omnistream_training.episodes.statistics import RunningStatistics
+from omnistream_training.policy.config import Noise, PolicyData
+from omnistream_training.policy.features import FeatureTable
+
+SEED_SPLIT, SEED_BATCH = 1, 2
+"""So that held-out episodes and batches are drawn independently."""
+
+
+@dataclass(frozen=True, eq=False)
+class Track:
+    """What of an episode is kept in memory."""
+
+    dataset: int
+    episode: int
+    """Number in its data set."""
+    first: int
+    """Row of its first frame in the feature tables of its data set."""
+    instruction: str
+    state: NDArray[np.float32]
+    """[T, S], as recorded."""
+    action: NDArray[np.float32]
+    """[T, A], as recorded."""
+
+    def __len__(self) -> int:
+        return len(self.action)
+
+
+def used_contract(datasets: Sequence[EpisodeDataset], data: PolicyData) -> Contract:
+    """What the policy reads and gives: the chosen cameras, and no state where it feels none. All sets must agree."""
+    first = datasets[0].contract
+    for other in datasets[1:]:
+        require_same(first, other.contract, names=(datasets[0].path, other.path))
+    names = data.cameras or tuple(camera.name for camera in first.cameras)
+    if not names:
+        raise InputError(f"{datasets[0].path} has no camera; a policy needs one")
+    return dataclasses.replace(
+        first,
+        cameras=tuple(first.camera(name) for name in names),
+        state=first.state if data.state else (),
+        state_statistics=None,
+        action_statistics=None,
+        backbone=None,
+    )
+
+
+def read_tracks(datasets: Sequence[EpisodeDataset], data: PolicyData) -> list[Track]:
+    """All episodes worth learning from. InputError if there are fewer than two, or numbers that are not finite."""
+    tracks = []
+    for number, dataset in enumerate(datasets):
+        first = 0
+        for info in dataset.infos:
+            if info.success is not False or data.failures:
+                episode = dataset.read_episode(info)
+                if not (np.isfinite(episode.action).all() and np.isfinite(episode.state).all()):
+                    raise InputError(f"{dataset.path}: episode {info.index} has NaN or infinity in state or action")
+                state = episode.state if data.state else episode.state[:, :0]
+                tracks.append(Track(number, info.index, first, episode.instruction, state, episode.action))
+            first += info.length
+    if len(tracks) < 2:
+        raise InputError(f"{len(tracks)} usable episodes; expected at least two: one to learn from, one to hold out")
+    return tracks
+
+
+def split(tracks: Sequence[Track], share: float, seed: int) -> tuple[list[Track], list[Track]]:
+    """(training, held out), by whole episodes, and of every instruction as evenly as the numbers allow."""
+    draw = np.random.Generator(np.random.Philox(key=[seed, SEED_SPLIT]))
+    order = draw.permutation(len(tracks))
+    by_text = sorted(order, key=lambda i: tracks[i].instruction)  # stable: random within an instruction
+    count = min(max(1, round(share * len(tracks))), len(tracks) - 1)
+    held = {by_text[int((k + 0.5) * len(tracks) / count)] for k in range(count)}
+    return [t for i, t in enumerate(tracks) if i not in held], [t for i, t in enumerate(tracks) if i in held]
+
+
+def with_statistics(contract: Contract, tracks: Sequence[Track]) -> Contract:
+    """The contract with the statistics of these episodes."""
+    state, action = RunningStatistics(len(contract.state)), RunningStatistics(len(contract.action.dimensions))
+    for track in tracks:
+        state.add(track.state)
+        action.add(track.action)
+    told = state.statistics() if contract.state else None
+    return dataclasses.replace(contract, state_statistics=told, action_statistics=action.statistics())
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Tensors of B samples on one device."""
+
+    visual: list[Tensor]
+    """Per camera, float16 [B, 1 + N, D]."""
+    words: Tensor
+    known: Tensor
+    state: Tensor | None
+    arm: Tensor
+    """[B, K, A] normalised movements to learn."""
+    opened: Tensor
+    """[B, K, G]: 1 open, 0 closed."""
+    valid: Tensor
+    """[B, K]: False beyond the end of the episode."""
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def parts(self, size: int) -> list[Batch]:
+        """The same samples in batches of at most `size`; 0: in one."""
+        if not size or size >= len(self):
+            return [self]
+        return [self._rows(slice(i, i + size)) for i in range(0, len(self), size)]
+
+    def _rows(self, rows: slice) -> Batch:
+        return Batch(
+            [tokens[rows] for tokens in self.visual],
+            self.words[rows],
+            self.known[rows],
+            None if self.state is None else self.state[rows],
+            self.arm[rows],
+            self.opened[rows],
+            self.valid[rows],
+        )
+
+
+class Samples:
+    """All frames of some episodes. `tables[dataset][camera]`."""
+
+    def __init__(
+        self,
+        tracks: Sequence[Track],
+        tables: Sequence[Sequence[FeatureTable]],
+        tokens: WordTokens | PretrainedTokens,
+        scaling: ActionScaling,
+        chunk: int,
+        device: str = "cpu",
+    ) -> None:
+        self.tracks, self.tables, self.tokens, self.scaling = list(tracks), tables, tokens, scaling
+        self.chunk, self.device = chunk, torch.device(device)
+        self._ends = np.cumsum([len(track) for track in self.tracks])
+        self._scaled = [scaling.normalise(track.action) for track in self.tracks]
+        self._ids = {text: tokens.encode(text).ids for text in {track.instruction for track in self.tracks}}
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def where(self, number: int) -> tuple[int, int]:
+        """(track, frame) of sample `number`."""
+        track = int(np.searchsorted(self._ends, number, side="right"))
+        return track, number - (int(self._ends[track - 1]) if track else 0)
+
+    def draw(self, step: int, count: int, seed: int, noise: Noise, state_std: Tensor) -> Batch:
+        """The batch of a step: frames of all episodes, each as likely, with what `noise` does to words and state."""
+        random = np.random.Generator(np.random.Philox(key=[seed, SEED_BATCH], counter=[0, 0, 0, step]))
+        batch = self.batch(random.integers(0, len(self), count))
+        words, state = batch.words, batch.state
+        if noise.unknown_words and isinstance(self.tokens, WordTokens):
+            blank = torch.from_numpy(random.random(words.shape) < noise.unknown_words).to(words.device) & batch.known
+            words = words.masked_fill(blank, WordTokens.UNKNOWN)
+        if state is not None and noise.state:
+            jitter = torch.from_numpy(random.standard_normal(state.shape).astype(np.float32)).to(state.device)
+            state = state + noise.state * state_std * jitter
+        if state is not None and noise.no_state:
+            blank = torch.from_numpy(random.random((count, 1)) < noise.no_state).to(state.device)
+            state = torch.where(blank, self.mean_state.to(state.device), state)
+        return dataclasses.replace(batch, words=words, state=state)
+
+    @property
+    def mean_state(self) -> Tensor:
+        """[S]: what a blanked state is replaced by."""
+        return torch.from_numpy(np.concatenate([track.state for track in self.tracks]).mean(0))
+
+    def batch(self, numbers: NDArray[np.integer], instructions: Sequence[str] | None = None) -> Batch:
+        """The samples of these numbers. instructions: told instead of the recorded ones."""
+        places = [self.where(int(number)) for number in numbers]
+        visual = []
+        for camera in range(len(self.tables[0])):
+            rows = []
+            for track, t in places:
+                told = self.tracks[track]
+                rows.append(self.tables[told.dataset][camera].tokens[told.first + t])
+            visual.append(torch.from_numpy(np.stack(rows)).to(self.device))
+        if instructions is None:
+            ids = [self._ids[self.tracks[track].instruction] for track, _ in places]
+        else:
+            ids = [self.tokens.encode(text).ids for text in instructions]
+        words, known = padded(ids)
+        arm, opened, valid = zip(*(self._target(track, t) for track, t in places), strict=True)
+        state = np.stack([self.tracks[track].state[t] for track, t in places])
+        return Batch(
+            visual,
+            words.to(self.device),
+            known.to(self.device),
+            torch.from_numpy(state).to(self.device) if state.shape[1] else None,
+            torch.from_numpy(np.stack(arm)).to(self.device),
+            torch.from_numpy(np.stack(opened)).to(self.device),
+            torch.from_numpy(np.stack(valid)).to(self.device),
+        )
+
+    def _target(self, track: int, t: int) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
+        arm, opened = self._scaled[track]
+        rows = np.arange(t, t + self.chunk)
+        inside = np.minimum(rows, len(arm) - 1)
+        return arm[inside], opened[inside], rows < len(arm)
+
+    def recorded(self) -> NDArray[np.float32]:
+        """[frames, A] of all episodes after one another."""
+        return np.concatenate([track.action for track in self.tracks])
+
+    def visual_statistics(self, count: int = 1024) -> tuple[Tensor, Tensor]:
+        """Mean and deviation [cameras, D] of tokens, over frames spread evenly."""
+        numbers = np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(int))
+        means, stds = [], []
+        for tokens in self.batch(numbers).visual:
+            flat = tokens.double().flatten(0, 1)
+            means.append(flat.mean(0))
+            stds.append(flat.std(0).clamp(min=1e-3))
+        return torch.stack(means).float().cpu(), torch.stack(stds).float().cpu()
+
+    def state_statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and deviation [S] of the robot's state."""
+        rows = np.concatenate([track.state for track in self.tracks]).astype(np.float64)
+        return torch.from_numpy(rows.mean(0)).float(), torch.from_numpy(np.maximum(rows.std(0), 1e-6)).float()
+
+
+def padded(ids: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Lists of token ids as [B, L] and which of them are real, [B, L]."""
+    longest = max((len(row) for row in ids), default=0)
+    words = torch.zeros(len(ids), longest, dtype=torch.long)
+    known = torch.zeros(len(ids), longest, dtype=torch.bool)
+    for i, row in enumerate(ids):
+        words[i, : len(row)] = torch.tensor(row, dtype=torch.long)
+        known[i, : len(row)] = True
+    return words, known
+
+
+def check_word_count(tokens: WordTokens | PretrainedTokens, tracks: Sequence[Track]) -> None:
+    """ConfigError where no episode says what it is about: such a policy could never be told anything."""
+    if isinstance(tokens, WordTokens) and not tokens.words:
+        raise ConfigError(f"none of {len(tracks)} episodes has an instruction; a policy is told what to do by words")
