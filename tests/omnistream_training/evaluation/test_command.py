@@ -138,6 +138,19 @@ def test_compare_two_policies_of_one_report(data, weights, tmp_path, capsys):
     assert found["methods"] == ["full", "window:2"] and found["comparison"][0]["sequences"] == 3
 
 
+def test_two_number_formats_are_held_within_a_per_cent(data, weights, tmp_path, capsys):
+    outs = {dtype: tmp_path / dtype for dtype in ("float32", "bfloat16")}
+    for dtype, out in outs.items():
+        assert geometry(data, out, weights, "--policy", "full", "--no-frame-by-frame", "--dtype", dtype) == 0
+    capsys.readouterr()
+    sides = ["--a", str(outs["bfloat16"]), "--b", str(outs["float32"]), "--method-a", "full", "--method-b", "full"]
+    assert main(["compare", *sides, "--within", "50"]) == 0
+    assert "all within 50 %" in capsys.readouterr().out
+    assert main(["compare", *sides, "--within", "1e-9"]) == 1
+    printed = capsys.readouterr().out
+    assert "more than 1e-09 % apart:" in printed and "abs_rel over all frames" in printed
+
+
 def test_protocols_are_listed_with_their_sources_and_layouts(capsys):
     assert main(["protocols"]) == 0
     text = capsys.readouterr().out

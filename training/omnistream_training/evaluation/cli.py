@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`omnistream-eval`: how good a model is, by published protocols and beside its baselines.
 
-exit codes: 0 done; 1 `check` found damage; 2 wrong usage; 3 the data cannot be read; 4 the checkpoint cannot be used;
-5 it cannot run here; 6 the results cannot be written; 130 interrupted (run the same command again to go on)
+exit codes: 0 done; 1 `check` found damage, or `compare` more than --within; 2 wrong usage; 3 the data cannot be read;
+4 the checkpoint cannot be used; 5 it cannot run here; 6 the results cannot be written; 130 interrupted (run the same
+command again to go on)
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from omnistream_training.evaluation.options import Geometry, Twins
 from omnistream_training.evaluation.probe.options import Probe
 
 OK, DAMAGED, USAGE, INPUT, CHECKPOINT, HERE, OUTPUT, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 130
+DIFFERENT = DAMAGED
 Data = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
 
 
@@ -61,7 +63,15 @@ def depth_map(data: Data, /, *, out: Path, protocol: str = "recordings") -> int:
     return OK
 
 
-def compare(*, a: tuple[Path, ...], b: tuple[Path, ...], method_a: str, method_b: str, out: Path | None = None) -> int:
+def compare(
+    *,
+    a: tuple[Path, ...],
+    b: tuple[Path, ...],
+    method_a: str,
+    method_b: str,
+    within: float | None = None,
+    out: Path | None = None,
+) -> int:
     """Is one better? Paired over the sequences of reports of the same data and protocol.
 
     Args:
@@ -69,11 +79,13 @@ def compare(*, a: tuple[Path, ...], b: tuple[Path, ...], method_a: str, method_b
         b: The same for the other side.
         method_a: Which row of A, as in "window:16".
         method_b: Which row of B, as in "frame by frame".
+        within: Exit with 1 where a number of A differs by more than so many per cent from B's, as two engines or
+            number formats of one model should not.
         out: Also write the numbers there, as JSON.
     """
     from omnistream.cli.report import environment, write_report
     from omnistream_training.evaluation.compare import compare as compare_reports
-    from omnistream_training.evaluation.compare import comparison_text, load_report
+    from omnistream_training.evaluation.compare import comparison_text, differing, load_report
     from omnistream_training.evaluation.table import align_columns
 
     sides = [[load_report(path) for path in side] for side in (a, b)]
@@ -85,6 +97,33 @@ def compare(*, a: tuple[Path, ...], b: tuple[Path, ...], method_a: str, method_b
         files = {"a": [str(path) for path in a], "b": [str(path) for path in b]}
         about = {"environment": environment(), "protocol": line, "methods": [method_a, method_b], **files}
         write_report(out, about | {"comparison": found})
+    if within is None:
+        return OK
+    beyond = differing(found, within)
+    print(f"\nall within {within:g} %" if not beyond else "\n".join([f"\nmore than {within:g} % apart:", *beyond]))
+    return DIFFERENT if beyond else OK
+
+
+def card(
+    run: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN ...")],
+    /,
+    *,
+    results: tuple[Path, ...],
+    out: Path,
+    name: str = "The default weights",
+) -> int:
+    """Write the model card of a training run: what it is, data, cost, numbers beside baselines, limits.
+
+    Args:
+        run: Directories of training runs, each begun with the weights of the one before; the last made the model.
+        results: Reports of `geometry`, `probe`, `twins` and `make eval-default`, in the order of the card.
+        out: The Markdown file to write.
+        name: Its heading.
+    """
+    from omnistream_training.evaluation.card import write_card
+
+    write_card(run, results, out, name)
+    print(out)
     return OK
 
 
@@ -109,6 +148,7 @@ def main(args: list[str] | None = None) -> int:
         "check": check,
         "depth-map": depth_map,
         "compare": compare,
+        "card": card,
         "protocols": protocols,
     }
     try:

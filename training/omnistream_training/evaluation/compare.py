@@ -75,6 +75,17 @@ def compare(
     return found
 
 
+def differing(found: Sequence[Mapping[str, Any]], per_cent: float) -> list[str]:
+    """What of `compare` differs by more than that of B's value, in either direction: a line each."""
+    lines = []
+    for row in found:
+        a, b = row["a"], row["b"]
+        if abs(a - b) > per_cent / 100 * abs(b):
+            share = f"{100 * (a - b) / b:+.2f} %" if b else "B is 0"
+            lines.append(f"{row['metric']} over {row['frames']} frames: {a:.5g} against {b:.5g} ({share})")
+    return lines
+
+
 def comparison_text(found: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """Cells for `table.align_columns`."""
     cells = [["frames metric", "A (seeds)", "B (seeds)", "A - B, 95 % interval", "", "n"]]

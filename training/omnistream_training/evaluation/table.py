@@ -27,7 +27,7 @@ def table(report: Mapping[str, Any]) -> str:
     lines = [*_wrapped("protocol", report["protocol"]["line"]), *_wrapped("source", report["protocol"]["source"])]
     for frames in dict.fromkeys(row["frames"] for row in report["rows"]):
         rows = [row for row in report["rows"] if row["frames"] == frames]
-        lines += ["", f"frames per sequence: {frames}", *_block(rows)]
+        lines += ["", f"frames per sequence: {frames}", *align_columns(block_cells(rows))]
     lines += ["", *_differences(report)] if report["differences"] else []
     return "\n".join([*lines, "", *findings_text(report["findings"])])
 
@@ -45,14 +45,15 @@ def _wrapped(name: str, text: str) -> list[str]:
     return textwrap.wrap(text, WIDTH, initial_indent=name.ljust(10), subsequent_indent=" " * 10)
 
 
-def _block(rows: list[dict[str, Any]]) -> list[str]:
+def block_cells(rows: list[dict[str, Any]]) -> list[list[str]]:
+    """Headings, then a line per row of a report; only the columns that any of them has."""
     columns = [column for column in COLUMNS if any(column[2] in row.get(column[1], {}) for row in rows)]
     cells = [["method", *(heading for heading, *_ in columns), "n"]]
     for row in rows:
         name = row["method"] if row["streamed"] else f"  {row['method']}"
         counts = dict.fromkeys(str(row[part]["sequences"]) for part in ("depth", "pose") if part in row)
         cells.append([name, *(_cell(row, *column[1:]) for column in columns), "/".join(counts)])
-    return align_columns(cells)
+    return cells
 
 
 def align_columns(cells: list[list[str]]) -> list[str]:

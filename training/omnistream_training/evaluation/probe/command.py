@@ -129,15 +129,24 @@ def _task_report(task: Task, scores: Mapping[str, list[Score]], split: Split) ->
 
 def probe_table(report: Mapping[str, Any]) -> list[str]:
     """One line per question; then, in words, where the features are not clearly better."""
+    note = "95 % intervals over test scenes (and seeds of random weights); less is better, except % right"
+    return [*align_columns(probe_cells(report)), "", note, *probe_verdicts(report)]
+
+
+def probe_cells(report: Mapping[str, Any]) -> list[list[str]]:
+    """Headings, then a line per question."""
     names = list(report["tasks"][0]["rows"])
     cells = [["question", "unit", *names]]
     for task in report["tasks"]:
-        shown = [task["rows"][name] for name in names]
-        cells.append(
-            [task["name"], task["unit"], *(f"{r['value']:.1f} [{r['low']:.1f}, {r['high']:.1f}]" for r in shown)]
-        )
-    lines = align_columns(cells)
-    lines += ["", "95 % intervals over test scenes (and seeds of random weights); less is better, except % right"]
+        rows = [task["rows"][name] for name in names]
+        shown = [f"{row['value']:.1f} [{row['low']:.1f}, {row['high']:.1f}]" for row in rows]
+        cells.append([task["name"], task["unit"], *shown])
+    return cells
+
+
+def probe_verdicts(report: Mapping[str, Any]) -> list[str]:
+    """One line per question: what the features are not clearly better than, if anything."""
+    lines = []
     for task in report["tasks"]:
         weak = [name for name, found in task["differences"].items() if not found["better"]]
         verdict = f"not clearly better than {', '.join(weak)}" if weak else "clearly better than all the others"

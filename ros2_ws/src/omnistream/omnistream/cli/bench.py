@@ -136,7 +136,7 @@ def _engine(model: OmniStream, text: str, device: str, size: tuple[int, int, int
     from omnistream.engines.select import NUMBER_FORMATS, make_engine
 
     name, _, last = text.rpartition("/")
-    if last in NUMBER_FORMATS:
+    if name and last in NUMBER_FORMATS:
         return make_engine(model, name, device, last, size)
     return make_engine(model, text, device, "auto", size)
 
