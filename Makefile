@@ -9,6 +9,7 @@ PIP   := $(BIN)/python -m pip --disable-pip-version-check install -qq --constrai
 JOBS  ?= 2
 INPUT ?=
 RUN   ?= $(HOME)/.cache/omnistream/train-default
+REPORTS = $(wildcard build/eval/acceptance.json build/eval/*/results.json build/twins/twins.json build/probe/results.json)
 TWINS ?= $(HOME)/.cache/omnistream/twins
 ARGS  ?=
 
@@ -21,7 +22,7 @@ INTERFACES := ros2_ws/src/omnistream_msgs tools/interfaces/tf2_msgs
 PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint types arrows colcon docs docs-check bench-node train-default eval-default twins bench-train verify-tensorrt verify-tensorrt-api clean clean-all
+.PHONY: help setup demo test test-all lint types arrows colcon docs docs-check bench-node train-default eval-default twins model-card bench-train verify-tensorrt verify-tensorrt-api clean clean-all
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -72,6 +73,9 @@ twins: setup  ## does memory help? streaming against twins without it; TWINS=<fo
 	@nice -n 19 $(BIN)/python -P -m omnistream_training.twins "$(TWINS)" $(or $(MINUTES),540) $(if $(NOW),--now $(NOW)) $(ARGS)
 	@$(BIN)/omnistream-eval twins "$(TWINS)" --out build/twins --data \
 	  $$(for set in worlds tabletop; do [ ! -d build/held_out/$$set ] || echo $$set=build/held_out/$$set; done)
+
+model-card: setup  ## docs/model_card.md from RUN=<training run> and REPORTS=<reports of the evaluations above>
+	@$(BIN)/omnistream-eval card "$(RUN)" --results $(REPORTS) --out docs/model_card.md
 
 bench-train: setup  ## frames per second of training, time spent waiting for data, share of the matrix product peak
 	@$(BIN)/python -P -m omnistream_training.bench $(ARGS)
