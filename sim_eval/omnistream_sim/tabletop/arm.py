@@ -86,7 +86,7 @@ class Sway:
 
 def _hand_camera() -> NDArray[np.float64]:
     """T_hand_camera: in front of the hand, upright for a robot that looks along +x, the finger tips in view."""
-    eye, target, up = np.array([0.075, 0.0, 0.0]), np.array([0.02, 0.0, 0.16]), np.array([1.0, 0.0, 0.0])
+    eye, target, up = np.array([0.075, 0.0, 0.0]), np.array([0.045, 0.0, 0.16]), np.array([1.0, 0.0, 0.0])
     forward = (target - eye) / np.linalg.norm(target - eye)
     right = np.cross(forward, up)
     right /= np.linalg.norm(right)

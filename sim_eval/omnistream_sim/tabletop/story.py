@@ -83,23 +83,25 @@ def draw_story(config: TabletopConfig, scene: Scene, rng: np.random.Generator, f
     return Story(poses, joints, opening, blocks, carried, _describe(layout, drawer, lamp, sway, carried, mounted))
 
 
-def place_blocks(layout: Layout, rng: np.random.Generator) -> dict[str, tuple[NDArray, NDArray]]:
-    """Position and quaternion (xyzw) of every block: on the table, some on another, some on the cabinet."""
+def place_blocks(
+    layout: Layout, rng: np.random.Generator, elsewhere: bool = True, apart: float = 0.065
+) -> dict[str, tuple[NDArray, NDArray]]:
+    """Position and quaternion (xyzw) of every block: on the table; if `elsewhere`, some on others or the cabinet."""
     low, high = np.array(layout.block_low), np.array(layout.block_high)
     placed: dict[str, tuple[NDArray, NDArray]] = {}
     free: list[str] = []
     for name in rng.permutation(list(BLOCKS)):
         yaw, where = rng.uniform(-math.pi, math.pi), rng.random()
-        if where < 0.125 and free:
+        if elsewhere and where < 0.125 and free:
             base = free.pop(int(rng.integers(len(free))))
             position = placed[base][0] + np.array([*rng.uniform(-0.006, 0.006, 2), BLOCK_SIZE])
-        elif where < 0.225:
+        elif elsewhere and where < 0.225:
             y = layout.cabinet[1] + layout.side * rng.uniform(0.03, 0.10)
             position = np.array([layout.cabinet[0] + rng.uniform(0.04, 0.1), y, CABINET_HEIGHT + BLOCK_SIZE / 2])
         else:
-            for _ in range(30):
+            for _ in range(60):
                 position = np.array([*rng.uniform(low, high), BLOCK_SIZE / 2])
-                if all(np.linalg.norm(position[:2] - p[:2]) > 0.065 for p, _ in placed.values()):
+                if all(np.linalg.norm(position[:2] - p[:2]) > apart for p, _ in placed.values()):
                     break
             free.append(str(name))
         if any(np.linalg.norm(position - p) < BLOCK_SIZE for p, _ in placed.values()):  # two on the cabinet

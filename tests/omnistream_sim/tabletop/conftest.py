@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tabletop needs PyBullet, which is optional."""
+"""Shared by the tests of the tabletop."""
 
 from __future__ import annotations
-
-import importlib.util
 
 import pytest
 import torch
@@ -12,11 +10,3 @@ import torch
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if importlib.util.find_spec("pybullet") is None:
-        skip = pytest.mark.skip(reason='needs PyBullet: pip install "omnistream[sim]" on Python 3.11')
-        for item in items:
-            if "omnistream_sim/tabletop" in item.path.as_posix():
-                item.add_marker(skip)

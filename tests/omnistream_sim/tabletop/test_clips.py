@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+pytest.importorskip("pybullet", reason='needs PyBullet: pip install "omnistream[sim]" on Python 3.11')
+
 from omnistream.io import open_source
 from omnistream_sim import cli
 from omnistream_sim.dataset import clip_folder, generate, read_shard
