@@ -30,6 +30,8 @@ class Observation(TypedDict):
     """[h, w, 3] RGB; not every robot has it."""
     state: NDArray[np.float64]
     """[S] proprioception in the simulator's own order and units."""
+    scene: NotRequired[NDArray[np.float64]]
+    """Where everything is. For scripted policies and checks; a policy that reads it solves another problem."""
 
 
 @dataclass(frozen=True, kw_only=True)
