@@ -13,11 +13,11 @@ from PIL import Image
 
 from omnistream.errors import InputError
 from omnistream.geometry import rigid
+from omnistream_training.data.numbering import numbering_gaps
 from omnistream_training.evaluation import protocols
 from omnistream_training.evaluation.benchmarks import benchmark_sequences
 from omnistream_training.evaluation.findings import Findings
 from omnistream_training.evaluation.predict import read_frames
-from omnistream_training.evaluation.sequences import numbering_gaps
 from omnistream_training.evaluation.sintel import read_cam, read_dpt
 
 SIZE = (20, 32)
@@ -210,4 +210,6 @@ def test_numbering_gaps():
     assert numbering_gaps([Path(f"frame-{i:06d}.color.jpg") for i in range(5)]) == ()
     assert len(numbering_gaps([Path(f"{i}.jpg") for i in (1, 2, 5, 9)])) == 2
     assert "2 frame(s) missing between 2.jpg and 5.jpg" in numbering_gaps([Path("2.jpg"), Path("5.jpg")])[0]
+    assert numbering_gaps([Path(f"{i}.jpg") for i in range(0, 60, 10)]) == ()
+    assert "1 frame(s) missing" in numbering_gaps([Path(f"{i}.jpg") for i in (0, 10, 20, 40, 50, 60)])[0]
     assert numbering_gaps([Path("a.jpg"), Path("b.jpg")]) == () == numbering_gaps([])

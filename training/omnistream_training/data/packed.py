@@ -23,13 +23,17 @@ from numpy.typing import NDArray
 from omnistream.errors import InputError
 from omnistream.geometry.pinhole import scale_intrinsics
 from omnistream.io.bag_reader import is_bag
+from omnistream.io.folder import list_images
 from omnistream.io.frames import DEFAULT_RATE, Frame, FrameSource
+from omnistream.io.recording import HEADER
 from omnistream.io.source import open_source
+from omnistream.io.tum_folder import LIST
 from omnistream_training.data.bag_rgbd import RgbdBagSource
 from omnistream_training.data.bag_topics import BagTopics
-from omnistream_training.data.rgbd_folder import RgbdFolderSource, is_rgbd_folder
+from omnistream_training.data.numbering import numbering_gaps
+from omnistream_training.data.rgbd_folder import RgbdFolderSource, is_rgbd_folder, rgbd_pictures
 
-VERSION = 1
+VERSION = 2
 MAX_GAP_PERIODS = 3.0
 """A pause longer than so many periods ends a segment: no clip goes over it."""
 
@@ -41,6 +45,8 @@ class PackReport:
     name: str
     frames: int = 0
     skipped: int = 0
+    missing: int = 0
+    """Holes in the numbers of the pictures' names."""
     without_depth: int = 0
     empty_depth: int = 0
     """Depth picture present, and nothing valid in it."""
@@ -49,12 +55,13 @@ class PackReport:
     distorted: int = 0
     """Lens distortion given; it is ignored."""
     reasons: list[str] = field(default_factory=list)
-    """Of skipped frames, each with its file."""
+    """Of skipped and missing frames and empty depth, each with its file."""
 
     def line(self) -> str:
         """One line, faults only if there are any."""
         faults = {
             "skipped": self.skipped,
+            "missing": self.missing,
             "without depth": self.without_depth,
             "with empty depth": self.empty_depth,
             "without pose": self.without_pose,
@@ -118,7 +125,11 @@ def _open(recording: Path, topics: BagTopics | None) -> FrameSource:
 
 def _pack(source: FrameSource, recording: Path, size: tuple[int, int], folder: Path) -> None:
     report = PackReport(name=recording.name)
+    gaps = numbering_gaps(_numbered_pictures(recording))
+    if gaps and source.on_error == "raise":
+        raise InputError(gaps[0])
     rows: dict[str, list[NDArray[np.generic]]] = {name: [] for name in ("rgb", "depth", "poses", "K", "stamps")}
+    blank: list[str] = []
     for frame in source:
         rgb, depth, K = fit(frame, size)
         rows["rgb"].append(rgb)
@@ -129,11 +140,17 @@ def _pack(source: FrameSource, recording: Path, size: tuple[int, int], folder: P
         rows["stamps"].append(np.float64(frame.stamp))  # type: ignore[arg-type]
         report.frames += 1
         report.without_depth += frame.depth is None
-        report.empty_depth += frame.depth is not None and not np.isfinite(depth).any()
+        if frame.depth is not None and not np.isfinite(depth).any():
+            empty = f"{recording}: {frame.name}: its depth has no finite value"
+            if source.on_error == "raise":
+                raise InputError(empty)
+            report.empty_depth += 1
+            blank.append(empty)
         report.without_pose += not np.isfinite(pose).all()
         report.without_intrinsics += not np.isfinite(K).all()
         report.distorted += any(abs(d) > 1e-6 for d in frame.D)
-    report.skipped, report.reasons = source.skipped, list(source.skip_reasons)
+    report.skipped, report.missing = source.skipped, len(gaps)
+    report.reasons = [*source.skip_reasons, *gaps[: source.MAX_REASONS], *blank[: source.MAX_REASONS]]
     if not report.frames:
         why = "; ".join(report.reasons[:3]) or "it is empty"
         raise InputError(f"{recording} has no readable frame: {why}")
@@ -145,6 +162,15 @@ def _pack(source: FrameSource, recording: Path, size: tuple[int, int], folder: P
     meta = {"rate": source.rate or DEFAULT_RATE, "recording": str(recording), "report": asdict(report)}
     (partial / "report.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
     partial.replace(folder)
+
+
+def _numbered_pictures(recording: Path) -> list[Path]:
+    """Of a recording whose frames have their place by their names' numbers; others have stamps, whose gaps show."""
+    if not recording.is_dir() or is_bag(recording) or (recording / LIST).is_file():
+        return []
+    if (recording / HEADER).is_file():
+        return list_images(recording / "rgb")
+    return rgbd_pictures(recording) if is_rgbd_folder(recording) else list_images(recording)
 
 
 def fit(frame: Frame, size: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float64]]:

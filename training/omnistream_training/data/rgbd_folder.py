@@ -41,6 +41,13 @@ def is_rgbd_folder(folder: Path) -> bool:
     return not listed and (folder / "depth").is_dir() and _subfolder(folder, COLOUR) is not None
 
 
+def rgbd_pictures(folder: Path) -> list[Path]:
+    """The colour pictures of such a folder in natural order."""
+    colour = _subfolder(folder, COLOUR)
+    found = [] if colour is None else [p for p in colour.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES]
+    return sorted(found, key=natural_key)
+
+
 class RgbdFolderSource(FrameSource):
     """Reads such a folder. InputError names the file that is wrong."""
 
@@ -48,7 +55,7 @@ class RgbdFolderSource(FrameSource):
         colour = _subfolder(folder, COLOUR)
         if colour is None:
             raise InputError(f"{folder} has none of {', '.join(COLOUR)}; expected a folder of pictures beside depth/")
-        self._images = sorted((p for p in colour.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES), key=natural_key)
+        self._images = rgbd_pictures(folder)
         if not self._images:
             raise InputError(f"{colour}: no images")
         self._depth = {p.stem: p for p in (folder / "depth").glob("*.png")}

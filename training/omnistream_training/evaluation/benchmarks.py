@@ -22,8 +22,9 @@ from omnistream.errors import InputError
 from omnistream.io.files import natural_key, read_depth, read_pose
 from omnistream.io.trajectory import read_tum
 from omnistream.io.tum_folder import read_list
+from omnistream_training.data.numbering import numbering_gaps
 from omnistream_training.evaluation.protocols import Protocol
-from omnistream_training.evaluation.sequences import Opened, SequenceRef, Shot, ShotSource, numbering_gaps
+from omnistream_training.evaluation.sequences import Opened, SequenceRef, Shot, ShotSource
 from omnistream_training.evaluation.sintel import read_cam, read_dpt
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from omnistream.errors import InputError
 from omnistream.io import open_source, recording, tum_folder
 from omnistream.io.folder import INTRINSICS, list_images
+from omnistream_training.data.numbering import numbering_gaps
 from omnistream_training.evaluation.protocols import Protocol
-from omnistream_training.evaluation.sequences import Opened, SequenceRef, numbering_gaps
+from omnistream_training.evaluation.sequences import Opened, SequenceRef
 
 DEEPEST = 3
 """Levels below the data set folder that are searched."""

@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -87,16 +85,3 @@ class ShotSource(FrameSource):
                 depth=depth,
                 T_world_camera=pose,
             )
-
-
-def numbering_gaps(paths: Sequence[Path]) -> tuple[str, ...]:
-    """A message for every hole in the numbers that the file names end with: frame_0006.png, then frame_0008.png."""
-    numbered = [(re.findall(r"\d+", path.name.split(".")[0]), path) for path in paths]
-    if not all(digits for digits, _ in numbered) or len(paths) < 2:
-        return ()
-    messages = []
-    for (a, before), (b, after) in pairwise(numbered):
-        missing = int(b[-1]) - int(a[-1]) - 1
-        if missing > 0:
-            messages.append(f"{before}: {missing} frame(s) missing between {before.name} and {after.name}")
-    return tuple(messages)

@@ -6,13 +6,13 @@ recording.yaml      format: omnistream-recording, version: 1, rate (Hz), camera:
 rgb/000000.jpg      or png
 depth/000000.png    16 bit, value * depth_scale is metres, 0 is no value          (optional)
 poses.txt           TUM lines: stamp tx ty tz qx qy qz qw, T_world_camera         (optional)
-stamps.txt          one number of seconds per line                                (optional, else index / rate)
+stamps.txt          one number of seconds per line                  (optional, else by the pictures' numbers / rate)
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ class RecordingSource(FrameSource):
     def _read_stamps(self, path: Path) -> NDArray[np.float64]:
         count = len(self._images)
         if not path.is_file():
-            return np.arange(count) / self._header.rate
+            return _places(self._images) / self._header.rate
         stamps, _ = read_table(path, 1, "seconds")
         if len(stamps) != count:
             raise InputError(f"{path}: {len(stamps)} stamps; expected {count}, one per image")
@@ -92,6 +92,21 @@ class RecordingSource(FrameSource):
                 self._unreadable(error)
                 continue
             yield frame
+
+
+def _places(images: Sequence[Path]) -> NDArray[np.float64]:
+    """0, 1, 2, ... for pictures in order; where names are numbers, a picture that is missing leaves its place empty.
+
+    Otherwise a lost file would give all later pictures the times, and so the poses, of others.
+    """
+    if len(images) < 3 or not all(path.stem.isdecimal() for path in images):
+        return np.arange(len(images), dtype=np.float64)
+    numbers = np.array([int(path.stem) for path in images], np.float64)
+    steps, times = np.unique(np.diff(numbers), return_counts=True)
+    usual = steps[times.argmax()]
+    places = (numbers - numbers[0]) / usual if usual > 0 else np.zeros(0)
+    whole = len(places) > 0 and np.allclose(places, places.round()) and times.max() > len(images) / 2
+    return places.round() if whole else np.arange(len(images), dtype=np.float64)
 
 
 class _Header:
