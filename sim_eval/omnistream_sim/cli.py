@@ -1,18 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """`omnistream-sim`: what the simulators make.
 
-exit codes: 0 done; 1 a file or folder is in the way, or cannot be written; 2 wrong usage
+exit codes: 0 done; 1 something is missing or in the way, or episodes could not be run; 2 wrong usage; 130 stopped
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import tyro
+from numpy.typing import NDArray
 
 from omnistream.errors import ConfigError, OmniStreamError
+from omnistream_sim.evaluation.commands import COMMANDS as BENCHMARKS
 
 Folder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
 Label = Literal["normals", "ids", "scene_flow", "flow"]
@@ -37,7 +41,7 @@ def recording(out: Folder, /, *, frames: int = 120, width: int = 640, height: in
     print(f"{out}: {frames} frames, {_size(out)}")
 
 
-def worlds(
+def generate_worlds(
     out: Folder,
     /,
     *,
@@ -85,7 +89,7 @@ def worlds(
     print(f"{out}: {clips} clips of {frames} frames, {made} of them new, {_size(out)}")
 
 
-def tabletop(
+def generate_tabletop(
     out: Folder,
     /,
     *,
@@ -132,7 +136,7 @@ def tabletop(
     print(f"{out}: {clips} clips of {frames} frames, {made} of them new, {_size(out)}")
 
 
-def view(
+def view_worlds(
     *, out: Path = Path("build/worlds.png"), clips: int = 12, seed: int = 0, size: int = 128, quality: str = "soft"
 ) -> None:
     """Write a picture of random clips: three pictures each, then depth, normals, ids and optical flow.
@@ -144,21 +148,35 @@ def view(
         size: Pixels per picture.
         quality: Tier of the pictures: flat, fast, soft or fine.
     """
-    from PIL import Image
-
-    from omnistream.io.files import replacing
     from omnistream_sim.worlds.config import WorldConfig
     from omnistream_sim.worlds.sheet import contact_sheet
 
-    sheet, texts = contact_sheet(WorldConfig(quality=quality), clips=clips, seed=seed, size=size)
-    with replacing(out) as temporary:
-        Image.fromarray(sheet).save(temporary)
-    for number, text in enumerate(texts):
-        print(f"{number}: {text}")
-    print(out)
+    _save_sheet(out, *contact_sheet(WorldConfig(quality=quality), clips=clips, seed=seed, size=size))
 
 
-def bench(
+def view_tabletop(
+    *,
+    out: Path = Path("build/tabletop.png"),
+    clips: int = 8,
+    seed: int = 0,
+    size: int = 128,
+    scene: Literal["shipped", "random"] = "shipped",
+) -> None:
+    """Write a picture of the tabletop: three pictures of the free camera, a depth, the environment's two cameras.
+
+    Args:
+        out: PNG file to write.
+        clips: How many.
+        seed: Which.
+        size: Pixels per picture.
+        scene: Our table as it is, or random measures, textures, colours, light and lens.
+    """
+    from omnistream_sim.tabletop.sheet import contact_sheet
+
+    _save_sheet(out, *contact_sheet(scene, clips=clips, seed=seed, size=size))
+
+
+def bench_worlds(
     *,
     out: Path = Path("build/bench_worlds.json"),
     size: int = 128,
@@ -179,22 +197,36 @@ def bench(
         device: cpu, cuda or cuda:N.
         backend: auto, native (compiled loops on the CPU) or torch.
     """
-    from omnistream.cli.report import environment, write_report
-    from omnistream_sim.worlds.bench import bench as measure
+    from omnistream_sim.worlds.bench import bench
 
-    report = measure(size=size, frames=frames, clips=clips, repeats=repeats, device=device, backend=backend)
-    write_report(out, report | {"environment": environment()})
-    for name, row in report["rows"].items():
-        print(f"{name:24} {row['frames_per_s']:>10.0f} frames/s {row['ms_per_frame']:>10.3f} ms")
-    print(out)
+    _save_bench(out, bench(size=size, frames=frames, clips=clips, repeats=repeats, device=device, backend=backend))
+
+
+def bench_tabletop(
+    *, out: Path = Path("build/bench_tabletop.json"), size: int = 128, frames: int = 64, clips: int = 4
+) -> None:
+    """Frames per second of the free camera, and steps per second of the environment, on one core.
+
+    Args:
+        out: JSON report to write.
+        size: Pixels per side.
+        frames: Pictures per clip.
+        clips: Clips per row.
+    """
+    from omnistream_sim.tabletop.bench import bench
+
+    _save_bench(out, bench(size=size, frames=frames, clips=clips))
 
 
 COMMANDS: dict[str, Any] = {
     "recording": recording,
-    "generate worlds": worlds,
-    "generate tabletop": tabletop,
-    "bench worlds": bench,
-    "view": view,
+    "generate worlds": generate_worlds,
+    "generate tabletop": generate_tabletop,
+    "bench worlds": bench_worlds,
+    "bench tabletop": bench_tabletop,
+    "view worlds": view_worlds,
+    "view tabletop": view_tabletop,
+    **BENCHMARKS,
 }
 
 
@@ -219,6 +251,27 @@ def _pairs(options: tuple[str, ...]) -> dict[str, object]:
     if bad:
         raise ConfigError(f"option {bad[0]!r}; expected NAME=VALUE")
     return {name: value for name, _, value in pairs}
+
+
+def _save_sheet(out: Path, sheet: NDArray[np.uint8], texts: Sequence[str]) -> None:
+    from PIL import Image
+
+    from omnistream.io.files import replacing
+
+    with replacing(out) as temporary:
+        Image.fromarray(sheet).save(temporary)
+    for number, text in enumerate(texts):
+        print(f"{number}: {text}")
+    print(out)
+
+
+def _save_bench(out: Path, report: dict[str, Any]) -> None:
+    from omnistream.cli.report import environment, write_report
+
+    write_report(out, report | {"environment": environment()})
+    for name, row in report["rows"].items():
+        print(f"{name:36} {row['frames_per_s']:>8.0f} frames/s {row['ms_per_frame']:>10.3f} ms")
+    print(out)
 
 
 def _to_stderr(text: str) -> None:

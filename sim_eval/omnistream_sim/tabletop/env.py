@@ -14,9 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import numpy as np
-from gymnasium import spaces
 from numpy.typing import NDArray
 
 from omnistream.errors import ConfigError
@@ -26,10 +24,16 @@ from .camera import intrinsics, look_at
 from .config import SCENES
 from .kinematics import forward, solve, to_euler, tool_pose
 from .layout import DRAWER_TRAVEL, SLIDER_TRAVEL, Layout, random_layout
-from .physics import Client
+from .physics import INSTALL, Client, PhysicsMissing
 from .simulation import PHYSICS_RATE, Simulation
 from .state import Pose, Start, State
 from .story import place_blocks
+
+try:
+    import gymnasium
+    from gymnasium import spaces
+except ImportError as error:
+    raise PhysicsMissing(f"the tabletop environment needs Gymnasium, which is not installed: {INSTALL}") from error
 
 ENV_ID = "omnistream/Tabletop-v0"
 """gymnasium.make("omnistream_sim.tabletop.env:omnistream/Tabletop-v0") makes one without an import."""

@@ -19,7 +19,7 @@ INSTALL = 'pip install "omnistream[sim]" (PyBullet has wheels for Python 3.11 on
 
 
 class PhysicsMissing(OmniStreamError):
-    """PyBullet is not installed."""
+    """PyBullet or Gymnasium is not installed."""
 
 
 @functools.cache

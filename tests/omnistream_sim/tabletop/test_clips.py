@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -15,6 +17,7 @@ pytest.importorskip("pybullet", reason='needs PyBullet: pip install "omnistream[
 from omnistream.io import open_source
 from omnistream_sim import cli
 from omnistream_sim.dataset import clip_folder, generate, read_shard
+from omnistream_sim.tabletop import physics
 from omnistream_sim.tabletop.camera import intrinsics, look_at, render
 from omnistream_sim.tabletop.clips import Tabletop, open_clips
 from omnistream_sim.tabletop.config import TabletopConfig
@@ -131,6 +134,28 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert cli.main(["generate", "tabletop", str(tmp_path / "a"), *small]) == 1
     assert cli.main(["generate", "tabletop", str(tmp_path / "b"), *small, "--options", "chairs=1"]) == 2
     assert "unknown option 'chairs'" in capsys.readouterr().err
+
+
+def test_view_and_bench(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["view", "tabletop", "--out", str(tmp_path / "a.png"), "--clips", "1", "--size", "32"]) == 0
+    assert (tmp_path / "a.png").stat().st_size > 1000 and "A tabletop with 4 blocks" in capsys.readouterr().out
+    small = ["--size", "16", "--frames", "2", "--clips", "1"]
+    assert cli.main(["bench", "tabletop", "--out", str(tmp_path / "b.json"), *small]) == 0
+    rows = json.loads((tmp_path / "b.json").read_text())["rows"]
+    assert rows["free camera, shipped"]["frames_per_s"] > 0 and rows["environment, two cameras"]["ms_per_frame"] > 0
+
+
+def test_without_pybullet_one_line_says_how_to_install_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "pybullet", None)
+    physics.pybullet.cache_clear()
+    try:
+        assert cli.main(["generate", "tabletop", str(tmp_path / "a"), "--clips", "1", "--options", "arm=0.7"]) == 1
+    finally:
+        physics.pybullet.cache_clear()
+    said = capsys.readouterr().err
+    assert 'pip install "omnistream[sim]"' in said and "Python 3.11" in said
 
 
 @pytest.mark.parametrize(
