@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,8 +75,20 @@ def render(
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """RGB [H, W, 3] and depth [H, W] in metres along the optical axis (NaN: nothing there); size is (height, width)."""
     height, width = size
+    _, _, rgba, z, _ = picture(client, T_world_camera, K, size, light, client.ER_NO_SEGMENTATION_MASK)
+    rgb = np.ascontiguousarray(np.asarray(rgba, np.uint8).reshape(height, width, 4)[..., :3])
+    z = np.asarray(z, np.float64).reshape(height, width)
+    depth = np.where(z < 1, FAR * NEAR / (FAR - (FAR - NEAR) * z), np.nan)
+    return rgb, depth.astype(np.float32)
+
+
+def picture(
+    client: Client, T_world_camera: NDArray, K: NDArray, size: tuple[int, int], light: Light, flags: int
+) -> Any:
+    """What PyBullet's `getCameraImage` returns: width, height, RGBA, z buffer, segmentation mask."""
+    height, width = size
     view = _GL_FROM_OPTICAL @ _inverse(T_world_camera)
-    _, _, rgba, z, _ = client.getCameraImage(
+    return client.getCameraImage(
         width,
         height,
         view.T.ravel().tolist(),
@@ -88,12 +101,8 @@ def render(
         lightDiffuseCoeff=light.diffuse,
         lightSpecularCoeff=light.specular,
         renderer=client.ER_TINY_RENDERER,
-        flags=client.ER_NO_SEGMENTATION_MASK,
+        flags=flags,
     )
-    rgb = np.ascontiguousarray(np.asarray(rgba, np.uint8).reshape(height, width, 4)[..., :3])
-    z = np.asarray(z, np.float64).reshape(height, width)
-    depth = np.where(z < 1, FAR * NEAR / (FAR - (FAR - NEAR) * z), np.nan)
-    return rgb, depth.astype(np.float32)
 
 
 def _inverse(pose: NDArray) -> NDArray[np.float64]:

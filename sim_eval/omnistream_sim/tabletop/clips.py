@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from omnistream_sim.worlds.rendering import Clip
+from omnistream_sim.worlds.things import Thing
 
 from .camera import intrinsics
 from .config import TabletopConfig
@@ -18,6 +19,7 @@ from .layout import Layout, random_layout
 from .physics import Client
 from .scene import Scene
 from .story import draw_story
+from .things import show_ids, things_of
 
 RGBD = ("rgb", "depth")
 SHIPPED_FOV = 60.0
@@ -45,22 +47,27 @@ class Tabletop:
     ) -> Clip:
         """A clip of `frames` pictures of `size` (height, width), taken at `rate` Hz, for every seed (0 .. 2^63 - 1).
 
-        The same arguments give the same clips, whatever else was rendered before. `want` may hold rgb, depth and text.
+        The same arguments give the same clips, whatever else was rendered before. `want` may hold rgb, depth and text,
+        and ids and things, which cost a second rendering.
 
         Raises:
             ValueError: an argument out of its range.
         """
-        unknown = sorted(set(want) - {"rgb", "depth", "text"})
+        wanted = frozenset(want)
+        unknown = sorted(wanted - {"rgb", "depth", "text", "ids", "things"})
         if unknown:
-            raise ValueError(f"want has {unknown}; expected some of rgb, depth, text")
+            raise ValueError(f"want has {unknown}; expected some of rgb, depth, text, ids, things")
         if not seeds or frames < 1 or not rate > 0 or min(seeds) < 0:
             raise ValueError(f"{len(seeds)} seeds, {frames} frames, rate {rate}; expected some >= 0, >= 1, above 0")
         shape = (len(seeds), frames, *size)
         rgb, depth = np.empty((*shape, 3), np.uint8), np.empty(shape, np.float32)
-        poses, K, texts = np.empty((*shape[:2], 4, 4)), np.empty((len(seeds), 3, 3)), []
+        poses, K = np.empty((*shape[:2], 4, 4)), np.empty((len(seeds), 3, 3))
+        ids = np.empty(shape, np.int32) if "ids" in wanted else None
+        texts, things = [], []
         for i, seed in enumerate(seeds):
-            poses[i], K[i], text = self._clip(int(seed), rate, rgb[i], depth[i])
+            poses[i], K[i], text, shown = self._clip(int(seed), rate, rgb[i], depth[i], None if ids is None else ids[i])
             texts.append(text)
+            things.append(shown)
         return Clip(
             T_world_camera=torch.from_numpy(poses).float().to(device),
             K=torch.from_numpy(K).float().to(device),
@@ -68,11 +75,15 @@ class Tabletop:
             rgb=torch.from_numpy(rgb).to(device),
             depth=torch.from_numpy(depth).to(device),
             text=tuple(texts),
+            ids=None if ids is None else torch.from_numpy(ids).to(device),
+            things=tuple(things) if "things" in wanted else (),
             seeds=tuple(int(seed) for seed in seeds),
         )
 
-    def _clip(self, seed: int, rate: float, rgb: np.ndarray, depth: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
-        """Fill rgb [T, H, W, 3] and depth [T, H, W]; poses [T, 4, 4], K [3, 3] and the text."""
+    def _clip(
+        self, seed: int, rate: float, rgb: np.ndarray, depth: np.ndarray, ids: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray, str, tuple[Thing, ...]]:
+        """Fill rgb [T, H, W, 3], depth and, if given, ids [T, H, W]; poses [T, 4, 4], K [3, 3], text and things."""
         frames, height, width = depth.shape
         looks, events = (np.random.default_rng(part) for part in np.random.SeedSequence(seed).spawn(2))
         random = self.config.scene == "random"
@@ -87,7 +98,9 @@ class Tabletop:
         for t in range(frames):
             story.show(scene, t)
             rgb[t], depth[t] = scene.render(story.T_world_camera[t], K, (height, width))
-        return story.T_world_camera, K, story.text
+            if ids is not None:
+                ids[t] = show_ids(scene, story.T_world_camera[t], K, (height, width))
+        return story.T_world_camera, K, story.text, things_of(scene, story)
 
     def close(self) -> None:
         """Free the physics client."""
