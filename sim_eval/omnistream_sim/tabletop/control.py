@@ -29,6 +29,8 @@ HOVER = 0.09
 GRIP_STEPS = 6
 """Control periods until the fingers have closed or opened."""
 _QUARTER = math.pi / 2
+_KNOB_TO_FRONT = 0.055
+_ABOVE_DRAWER = 0.09
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,17 @@ def move_drawer(state: State, opening: float) -> list[Waypoint]:
         Waypoint(end, 0.0, CLOSE, wait=2, speed=0.5),
         Waypoint(end, 0.0, OPEN, wait=GRIP_STEPS),
         Waypoint((end[0], end[1], TRAVEL_HEIGHT), 0.0, OPEN),
+    ]
+
+
+def put_in_drawer(state: State) -> list[Waypoint]:
+    """Let what is held fall into the opened drawer, from where the hand does not touch its front."""
+    x, y = float(state.handle[0]) + _KNOB_TO_FRONT + state.drawer / 2, float(state.handle[1])
+    return [
+        *_over(state, x, y, _ABOVE_DRAWER + 0.04, 0.0, CLOSE),
+        Waypoint((x, y, _ABOVE_DRAWER), 0.0, CLOSE, wait=2, speed=0.5),
+        Waypoint((x, y, _ABOVE_DRAWER), 0.0, OPEN, wait=GRIP_STEPS),
+        Waypoint((x, y, TRAVEL_HEIGHT), 0.0, OPEN),
     ]
 
 

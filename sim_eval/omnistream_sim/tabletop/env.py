@@ -47,6 +47,8 @@ STATE_SIZE = 15
 HOME_TOOL = (0.38, 0.0, 0.28)
 GRASPABLE = 0.085
 """Metres between blocks, so that open fingers fit round each."""
+ROOM_FOR_THE_HAND = 0.12
+"""Metres between a block and the knob of the opened drawer, which the hand would hit."""
 _SETTLE = 24
 
 
@@ -265,7 +267,7 @@ class TabletopEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
 
     def _place(self, start: Start) -> None:
         rng, simulation = np.random.default_rng(self._seed), self.simulation
-        poses = place_blocks(simulation.scene.layout, rng, elsewhere=False, apart=GRASPABLE)
+        poses = place_blocks(simulation.scene.layout, rng, elsewhere=False, apart=GRASPABLE, clear=ROOM_FOR_THE_HAND)
         drawn = {name: Pose(tuple(position), tuple(quaternion)) for name, (position, quaternion) in poses.items()}
         drawer = float(rng.uniform(0.08, DRAWER_TRAVEL)) if rng.random() < 0.3 else 0.0
         slider = float(rng.uniform(-0.5, 0.5)) * SLIDER_TRAVEL

@@ -53,12 +53,15 @@ class Client:
     """A physics client of its own: `client.stepSimulation()` is `pybullet.stepSimulation(physicsClientId=...)`."""
 
     def __init__(self) -> None:
+        self._id = -1
         self._bullet = pybullet()
         self._id = self._bullet.connect(self._bullet.DIRECT)
         if self._id < 0:
             raise OmniStreamError("PyBullet gives no more physics clients; expected fewer open scenes in one process")
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
         value = getattr(self._bullet, name)
         if callable(value):
             value = functools.partial(value, physicsClientId=self._id)
@@ -73,7 +76,7 @@ class Client:
 
     def __del__(self) -> None:
         # at interpreter exit the module may be gone already
-        if getattr(self, "_id", -1) >= 0 and not sys.is_finalizing():
+        if not sys.is_finalizing():
             self.close()
 
 

@@ -84,9 +84,13 @@ def draw_story(config: TabletopConfig, scene: Scene, rng: np.random.Generator, f
 
 
 def place_blocks(
-    layout: Layout, rng: np.random.Generator, elsewhere: bool = True, apart: float = 0.065
+    layout: Layout, rng: np.random.Generator, elsewhere: bool = True, apart: float = 0.065, clear: float = 0.0
 ) -> dict[str, tuple[NDArray, NDArray]]:
-    """Position and quaternion (xyzw) of every block: on the table; if `elsewhere`, some on others or the cabinet."""
+    """Position and quaternion (xyzw) of every block: on the table; if `elsewhere`, some on others or the cabinet.
+
+    apart: metres between blocks; clear: between a block and the knob of the opened drawer.
+    """
+    knob = np.array(layout.drawer_xy) - [0.055 + DRAWER_TRAVEL, 0]
     low, high = np.array(layout.block_low), np.array(layout.block_high)
     placed: dict[str, tuple[NDArray, NDArray]] = {}
     free: list[str] = []
@@ -101,7 +105,8 @@ def place_blocks(
         else:
             for _ in range(60):
                 position = np.array([*rng.uniform(low, high), BLOCK_SIZE / 2])
-                if all(np.linalg.norm(position[:2] - p[:2]) > apart for p, _ in placed.values()):
+                free_of_knob = np.linalg.norm(position[:2] - knob) >= clear
+                if free_of_knob and all(np.linalg.norm(position[:2] - p[:2]) > apart for p, _ in placed.values()):
                     break
             free.append(str(name))
         if any(np.linalg.norm(position - p) < BLOCK_SIZE for p, _ in placed.values()):  # two on the cabinet

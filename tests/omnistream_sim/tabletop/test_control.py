@@ -20,10 +20,12 @@ from omnistream_sim.tabletop.control import (
     pick,
     place,
     press_button,
+    put_in_drawer,
     stack,
 )
 from omnistream_sim.tabletop.env import EnvConfig, TabletopEnv
-from omnistream_sim.tabletop.layout import BLOCK_SIZE
+from omnistream_sim.tabletop.layout import BLOCK_SIZE, BLOCKS, CABINET_HEIGHT
+from omnistream_sim.tabletop.simulation import resting
 from omnistream_sim.tabletop.state import Pose, Start, State
 
 
@@ -59,11 +61,21 @@ def test_open_the_drawer_put_a_block_in_and_close_it(env: TabletopEnv) -> None:
     state = run(env, move_drawer(env.state(), 0.135))
     assert state.drawer > 0.12
     state = run(env, pick(state, "green"))
-    state = run(env, place(state, (float(state.handle[0]) + 0.115, float(state.handle[1])), 0.014))
+    state = run(env, put_in_drawer(state))
     assert state.touch("green", "drawer")
     state = run(env, move_drawer(state, 0.0))
     assert state.drawer < 0.015 and state.touch("green", "drawer")
     assert state.blocks["green"].position[0] > 0.62
+
+
+def test_place_on_the_table_and_on_the_cabinet(env: TabletopEnv) -> None:
+    blocks = {name: resting((0.31, 0.12 * i - 0.2), yaw=0.3 * i) for i, name in enumerate(BLOCKS)}
+    env.reset(seed=7, options={"start": Start(blocks=blocks)})
+    for at, height, ground in (((0.40, -0.06), 0.0, "table"), ((0.70, 0.09), CABINET_HEIGHT, "cabinet")):
+        run(env, pick(env.state(), "yellow"))
+        state = run(env, place(env.state(), at, height))
+        assert state.touch("yellow", ground)
+        assert np.abs(np.subtract(state.blocks["yellow"].position[:2], at)).max() < 0.01
 
 
 def test_move_the_slider_both_ways(env: TabletopEnv) -> None:
