@@ -8,9 +8,10 @@ from functools import partial
 from pathlib import Path
 
 from omnistream.errors import ConfigError
+from omnistream_sim.evaluation.convention import Convention
 from omnistream_sim.evaluation.protocols import Benchmark, Episode, Rules
 
-from .chains import TOTAL, official_chains
+from .chains import TOTAL, Chain, official_chains
 from .checkout import PINNED_ENV, find_checkout
 from .environment import CalvinEnvironment, Renderer
 from .tasks import TASKS
@@ -19,6 +20,7 @@ RULES = Rules(
     max_steps=360,  # EP_LEN
     source="mees/calvin, calvin_models/calvin_agent/evaluation/evaluate_policy.py",
 )
+CONVENTION = Convention(rate=30.0, metres=0.02, radians=0.05)  # calvin_env's max_rel_pos, max_rel_orn
 
 
 def calvin_benchmark(
@@ -60,6 +62,7 @@ def calvin_benchmark(
         rules=Rules(max_steps=max_steps, source=RULES.source),
         episodes=episodes,
         environment=partial(CalvinEnvironment, checkout.root, renderer=renderer, dataset=dataset),
+        convention=CONVENTION,
         deviations=tuple(deviations),
         settings={"tasks": list(tasks), "renderer": renderer, "dataset": None if dataset is None else str(dataset)},
     )
@@ -85,7 +88,8 @@ def single_tasks(tasks: Sequence[str], count: int) -> list[Episode]:
     episodes = []
     # Shares of starts differ by task: look at more and more chains, since those not needed are not drawn.
     for task in tasks:
-        chains, looked = [], 2 * count
+        chains: list[Chain] = []
+        looked = 2 * count
         while len(chains) < count:
             looked = min(2 * looked, TOTAL)
             chains = [chain for chain in official_chains(looked) if TASKS[task].result(chain.scene) is not None][:count]

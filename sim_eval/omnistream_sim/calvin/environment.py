@@ -66,6 +66,7 @@ class CalvinEnvironment:
             self._env.load()
         self._used = True
         robot, scene = start_state(episode.state)
+        self._env.robot.gripper_action = int(robot[14])  # its reset forgets this one: it would be the last chain's
         return _observation(self._env.reset(robot_obs=robot, scene_obs=scene))
 
     def begin(self, task: str) -> str:
@@ -102,6 +103,7 @@ class CalvinEnvironment:
     def close(self) -> None:
         """Disconnect from Bullet."""
         self._env.close()
+        self._env.ownsPhysicsClient = False  # or its destructor closes it again, and complains
 
 
 def _observation(raw: dict[str, Any]) -> Observation:

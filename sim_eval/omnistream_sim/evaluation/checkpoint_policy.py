@@ -14,6 +14,7 @@ from omnistream.policy.checkpoint import load_policy
 from omnistream.policy.session import PolicySession
 from omnistream.weights.load import load_model
 
+from .convention import Convention
 from .protocols import Observation
 
 CAMERAS = {
@@ -30,15 +31,15 @@ class CheckpointPolicy:
         self,
         path: Path,
         *,
+        convention: Convention | None = None,
         weights: str = "",
         engine: str = "auto",
         dtype: str = "float32",
         device: str = "auto",
-        max_state: int = 0,
     ) -> None:
         """
+        convention: of the simulator's actions; None: they are as in the checkpoint's contract.
         weights: of the backbone that the policy was trained on; not needed by one that looks at pixels.
-        max_state: leading numbers of the observation's state that the policy is given; 0: as many as it was trained on.
         """
         self._path, self._weights = path, weights
         loaded = load_policy(path)
@@ -47,7 +48,9 @@ class CheckpointPolicy:
         backbone = load_model(Path(weights)) if weights else None
         self._session = PolicySession(loaded, backbone, engine=engine, dtype=dtype, device=device)
         self._cameras = {name: _key(name, path) for name in loaded.shape.cameras}
-        self._state = max_state or loaded.shape.state
+        self._convention = convention
+        if convention is not None:
+            convention.check(loaded.contract, str(path))
 
     def reset(self) -> None:
         """Forget all frames."""
@@ -58,11 +61,14 @@ class CheckpointPolicy:
         self._session.observe(self._images(observation))
 
     def __call__(self, observation: Observation, instruction: str) -> NDArray[np.float64]:
-        """A chunk [K, A] in the contract's units."""
+        """A chunk [K, A] in the simulator's units."""
         if instruction != self._session.instruction:
             self._session.set_instruction(instruction)
-        state = observation["state"][: self._state] if self._state else None
-        return self._session.step(self._images(observation), state).actions
+        state = observation["state"] if self._session.policy.shape.state else None
+        actions = self._session.step(self._images(observation), state).actions
+        if self._convention is None:
+            return actions
+        return self._convention.to_simulator(actions, self._session.policy.contract)
 
     def describe(self) -> dict[str, Any]:
         """For the report."""

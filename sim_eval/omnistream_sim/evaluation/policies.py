@@ -12,15 +12,21 @@ from typing import Any
 
 from omnistream.errors import ConfigError
 
+from .convention import Convention
 from .protocols import Policy
 
 
-def policy_maker(policy: str | Callable[..., Any], options: dict[str, Any]) -> tuple[Callable[[], Policy], str]:
+def policy_maker(
+    policy: str | Callable[..., Any], options: dict[str, Any], convention: Convention | None = None
+) -> tuple[Callable[[], Policy], str]:
     """What makes the policy in a worker, picklable, and the policy's name.
 
     policy: what `make_policy` takes, or a callable that a worker can import: a policy, or what makes one of `options`.
+    convention: of the benchmark's actions, for a checkpoint.
     """
     if isinstance(policy, str):
+        if Path(policy).expanduser().exists():
+            options = options | {"convention": convention}
         return partial(make_policy, policy, **options), policy
     name = getattr(policy, "__qualname__", repr(policy))
     return partial(_made, policy, name, options), name

@@ -16,6 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from omnistream.errors import ConfigError, OmniStreamError
 
+from .convention import Convention
+
 
 class EvaluationError(OmniStreamError):
     """An evaluation cannot go on: no simulator, no renderer, a policy that always fails, a full disk."""
@@ -117,6 +119,8 @@ class Benchmark:
     episodes: Sequence[Episode]
     environment: Callable[[], Environment]
     """Makes one; picklable, since it is called in every worker."""
+    convention: Convention | None = None
+    """Of its actions; needed to run a checkpoint, whose actions are in metres and radians."""
     deviations: tuple[str, ...] = ()
     """From the published protocol, in words."""
     settings: dict[str, Any] = field(default_factory=dict)

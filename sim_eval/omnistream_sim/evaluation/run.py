@@ -64,7 +64,7 @@ def evaluate(
         EvaluationError: no simulator or policy could be made, or nothing can be run or written.
         InputError: the folder holds another run.
     """
-    make, name = policy_maker(policy, policy_options or {})
+    make, name = policy_maker(policy, policy_options or {}, benchmark.convention)
     identity = {
         "benchmark": benchmark.name,
         "rules": asdict(benchmark.rules),
