@@ -225,13 +225,13 @@ class Samples:
         return np.concatenate([track.action for track in self.tracks])
 
     def visual_statistics(self, count: int = 1024) -> tuple[Tensor, Tensor]:
-        """Mean and deviation [cameras, D] of tokens, over frames spread evenly."""
+        """Mean and deviation [cameras, 2, D] of CLS and of patches, over frames spread evenly."""
         numbers = np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(int))
         means, stds = [], []
         for tokens in self.batch(numbers).visual:
-            flat = tokens.double().flatten(0, 1)
-            means.append(flat.mean(0))
-            stds.append(flat.std(0).clamp(min=1e-3))
+            parts = [part.double().flatten(0, 1) for part in (tokens[:, :1], tokens[:, 1:])]
+            means.append(torch.stack([part.mean(0) for part in parts]))
+            stds.append(torch.stack([part.std(0).clamp(min=1e-3) for part in parts]))
         return torch.stack(means).float().cpu(), torch.stack(stds).float().cpu()
 
     def state_statistics(self) -> tuple[Tensor, Tensor]:

@@ -36,7 +36,8 @@ class PolicyNetwork(nn.Module):
     """Sequence of the language model: prompt, visual tokens, instruction, [state], query. Causal; the query is last.
 
     `decoder`: the visual tokens are all patches, and the head reads the query alone. `pooled`: they are CLS and the
-    mean patch of each camera; the query's state conditions the pooling, and the head reads query, places and state.
+    mean patch of each camera; the query's state conditions the pooling, and the head reads query, CLS, places and
+    state. CLS carries what happened earlier further than the patches do (docs/policy.md).
     """
 
     visual_mean: Tensor
@@ -76,11 +77,12 @@ class PolicyNetwork(nn.Module):
         if config.trunk == "pooled":
             self.pooling = nn.ModuleList(ConditionedPooling(dim, width, grid, config.pooling) for grid in shape.grids)
             places = config.pooling.heads * (config.pooling.values + 2)
-            inputs += shape.state + cameras * places
+            inputs += shape.state + cameras * (width + places)
         self.head = ActionHead(inputs, config.chunk, shape.arm, shape.grippers, config.head)
-        # Statistics of the training data, so that inputs arrive at mean 0 and deviation 1.
-        self.register_buffer("visual_mean", torch.zeros(cameras, dim))
-        self.register_buffer("visual_std", torch.ones(cameras, dim))
+        # Statistics of the training data, so that inputs arrive at mean 0 and deviation 1; of CLS and of patches, since
+        # CLS differs little from frame to frame, and what differs would drown in the patches' deviation.
+        self.register_buffer("visual_mean", torch.zeros(cameras, 2, dim))
+        self.register_buffer("visual_std", torch.ones(cameras, 2, dim))
         self.register_buffer("state_mean", torch.zeros(shape.state))
         self.register_buffer("state_std", torch.ones(shape.state))
         self.register_buffer("before", torch.tensor(tokens.before, dtype=torch.long), persistent=False)
@@ -92,7 +94,7 @@ class PolicyNetwork(nn.Module):
         state: [B, state], or None where the policy has none.
         """
         seen = [
-            (tokens.float() - mean) / std
+            torch.cat([(tokens[:, :1].float() - mean[0]) / std[0], (tokens[:, 1:].float() - mean[1]) / std[1]], 1)
             for tokens, mean, std in zip(visual, self.visual_mean, self.visual_std, strict=True)
         ]
         if state is not None:
@@ -100,7 +102,8 @@ class PolicyNetwork(nn.Module):
         answer = self._ask(seen, words, known, state)
         if not len(self.pooling):
             return PolicyOutput(*self.head(answer))
-        read = [pool(tokens[:, 1:], answer) for pool, tokens in zip(self.pooling, seen, strict=True)]
+        read = [self.projector(tokens[:, 0]) for tokens in seen]
+        read += [pool(tokens[:, 1:], answer) for pool, tokens in zip(self.pooling, seen, strict=True)]
         return PolicyOutput(*self.head(torch.cat([answer, *read, *([] if state is None else [state])], -1)))
 
     def _ask(self, seen: list[Tensor], words: Tensor, known: Tensor, state: Tensor | None) -> Tensor:
