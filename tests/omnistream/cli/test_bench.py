@@ -55,6 +55,7 @@ def test_report_and_plot(tmp_path, capsys):
         (["--repeats", "0"], 2, "repeats is 0"),
         (["--size", "32"], 2, "size is '32'"),
         (["--engines", "warp"], 1, "engine 'warp' is unknown"),
+        (["--engines", "auto", "torch-graph"], 1, "needs a CUDA GPU"),
         (["--weights", "nowhere"], 1, "nowhere does not exist"),
     ],
 )

@@ -15,6 +15,7 @@ from omnistream.engines.onnxruntime_engine import OnnxRuntimeEngine
 from omnistream.engines.plans import read_plans
 from omnistream.engines.select import make_engine
 from omnistream.engines.tensorrt_engine import TensorRTEngine
+from omnistream.engines.torch_engine import TorchEngine
 from omnistream.model.omnistream import OmniStream
 from omnistream.stream.policy import parse_policy
 from omnistream_export.onnx_graphs import export_graphs
@@ -39,9 +40,25 @@ def graphs(tiny_model: OmniStream, tmp_path_factory: pytest.TempPathFactory) -> 
     return graphs
 
 
+class HostGraphs(HostDevice):
+    """Records torch's work as a CUDA graph does: nothing is computed until it is replayed."""
+
+    def capture(self, launch: Callable[[], None]) -> Callable[[], None]:
+        self.captures += 1
+
+        def replay() -> None:
+            self.replays += 1
+            launch()
+
+        return replay
+
+
 MAKERS: dict[str, Callable[[OmniStream, GraphSet], Engine]] = {
     "torch float32": lambda model, graphs: make_engine(model, "torch", "cpu", "float32"),
     "torch bfloat16": lambda model, graphs: make_engine(model, "torch", "cpu", "bfloat16"),
+    "torch graphed stand-in": lambda model, graphs: TorchEngine(
+        model, torch.device("cpu"), torch.float32, graph_device=HostGraphs()
+    ),
     "onnxruntime": lambda model, graphs: OnnxRuntimeEngine(model.config, [graphs]),
     "static graph": lambda model, graphs: StaticEngine(model.config, graphs),
     "tensorrt stand-in": lambda model, graphs: tensorrt_on_stand_in(model, graphs, HostDevice()),

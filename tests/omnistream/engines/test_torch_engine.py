@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 
 import pytest
 import torch
@@ -12,7 +13,10 @@ from omnistream.engines import select
 from omnistream.engines.select import choose_device, choose_dtype, make_engine
 from omnistream.engines.torch_engine import TorchEngine
 from omnistream.errors import ConfigError, EngineError
+from omnistream.heads.heads import HEADS
 from omnistream.stream.policy import parse_policy
+
+from .conftest import HostGraphs
 
 
 def test_the_callers_model_is_left_alone(tiny_model):
@@ -42,6 +46,58 @@ def test_bfloat16_rounds_products_and_not_their_sum(tiny_model):
         rounded = throughout(clip.bfloat16(), camera_token=True).camera.float()
     assert (found - exact).norm() <= 0.75 * (rounded - exact).norm()
     assert (found - exact).norm() <= 1e-2 * exact.norm()
+
+
+def test_steps_of_a_full_cache_are_one_graph(tiny_model):
+    """Slots wrap around, the stream is reset, a second one takes turns: one capture for each, and the same results."""
+    device = HostGraphs()
+    engine = TorchEngine(tiny_model, torch.device("cpu"), torch.float32, graph_device=device)
+    plain = make_engine(tiny_model, "torch", "cpu", "float32")
+    clip = torch.randn(1, 30, 3, 32, 48, generator=torch.Generator().manual_seed(6))
+    states = [[e.new_state(parse_policy("sink_window:1,3"), 1, 32, 48) for _ in range(2)] for e in (engine, plain)]
+    for i in range(15):
+        if i == 9:
+            states[0][0].reset()
+            states[1][0].reset()
+        for camera in range(2):
+            found, expected = (
+                e.step(of[camera], clip[:, i + 15 * camera], None, HEADS)
+                for e, of in zip((engine, plain), states, strict=True)
+            )
+            for name in ("patches", "cls", "camera"):
+                assert (getattr(found, name) - getattr(expected, name)).abs().max() <= 2e-5
+            assert (found.heads.log_depth - expected.heads.log_depth).abs().max() <= 2e-5
+    # Full after 4 frames; the first such step runs as it is. The first stream is short of 4 again after its reset.
+    assert device.captures == 2
+    assert device.replays == (15 - 4 - 1) + (15 - 4 - 1 - 4)
+    kept = found.patches.clone()
+    engine.step(states[0][1], clip[:, 0], None, ())
+    assert torch.equal(found.patches, kept)  # outputs are the caller's
+    states.clear()
+    gc.collect()
+    assert len(engine._graphed) == 0
+
+
+def test_a_policy_that_never_evicts_is_never_captured(tiny_model):
+    device = HostGraphs()
+    engine = TorchEngine(tiny_model, torch.device("cpu"), torch.float32, graph_device=device)
+    state = engine.new_state(parse_policy("full:6"), 1, 32, 48)
+    for _ in range(6):
+        engine.step(state, torch.zeros(1, 3, 32, 48), None, ())
+    assert device.captures == 0 and device.waits == 0
+
+
+def test_two_cameras_in_one_step_equal_two_steps(tiny_model):
+    engine = make_engine(tiny_model, "torch", "cpu", "float32")
+    clips = torch.randn(2, 7, 3, 32, 48, generator=torch.Generator().manual_seed(7))
+    policy = parse_policy("sink_window:1,2")
+    both, *alone = (engine.new_state(policy, batch, 32, 48) for batch in (2, 1, 1))
+    for i in range(7):
+        found = engine.step(both, clips[:, i], None, HEADS)
+        for camera, state in enumerate(alone):
+            expected = engine.step(state, clips[camera : camera + 1, i], None, HEADS)
+            assert (found.patches[camera] - expected.patches[0]).abs().max() <= 2e-5
+            assert (found.heads.camera[camera] - expected.heads.camera[0]).abs().max() <= 2e-5
 
 
 def test_a_failed_step_leaves_the_stream_as_it_was(tiny_model, monkeypatch):

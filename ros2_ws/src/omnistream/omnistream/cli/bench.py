@@ -45,7 +45,8 @@ def stream(
         preset: Model size, without --weights.
         size: Height x width in pixels at which the network runs.
         cached: Earlier frames in the cache.
-        engines: Such as auto, torch/float32, onnxruntime:DIR, onnxruntime/int8.
+        engines: Such as auto, torch/float32, onnxruntime:DIR, onnxruntime/int8; and torch-graph/float16: torch's
+            steps as one CUDA graph.
         device: auto, cpu, cuda or cuda:N.
         threads: CPU threads.
         repeats: Frames of each variant, in turns.
@@ -133,9 +134,13 @@ def _model(weights: str | None, preset: str) -> OmniStream:
 
 
 def _engine(model: OmniStream, text: str, device: str, size: tuple[int, int, int]) -> Engine:
-    from omnistream.engines.select import NUMBER_FORMATS, make_engine
+    from omnistream.engines.select import NUMBER_FORMATS, choose_device, choose_dtype, make_engine
+    from omnistream.engines.torch_engine import TorchEngine
 
     name, _, last = text.rpartition("/")
+    if "torch-graph" in (name, text):  # measured here before anything chooses it
+        where = choose_device(device)
+        return TorchEngine(model, where, choose_dtype(last if name else "auto", where), cuda_graph=True)
     if name and last in NUMBER_FORMATS:
         return make_engine(model, name, device, last, size)
     return make_engine(model, text, device, "auto", size)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Device memory, one stream and CUDA graphs, as the TensorRT engine uses them: PyTorch on the GPU.
+"""Device memory, one stream and CUDA graphs, as the TensorRT engine and captured torch steps use them.
 
 `Device` is the seam: the tests put host memory there, and everything above it is what runs on a robot.
 """
@@ -67,10 +67,10 @@ class CudaDevice:
 
     def __init__(self, name: str = "cuda:0") -> None:
         if not torch.cuda.is_available():
-            raise EngineError("engine tensorrt needs a CUDA GPU that torch can use; torch.cuda.is_available() is False")
+            raise EngineError("this engine needs a CUDA GPU that torch can use; torch.cuda.is_available() is False")
         self._device = torch.device(name)
         if self._device.type != "cuda":
-            raise EngineError(f"engine tensorrt runs on device cuda or cuda:N; found {name!r}")
+            raise EngineError(f"this engine runs on device cuda or cuda:N; found {name!r}")
         self._stream = torch.cuda.Stream(self._device)
         self._caller = torch.cuda.current_stream(self._device)
 
@@ -112,7 +112,7 @@ class CudaDevice:
             with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
                 launch()
         except (RuntimeError, EngineError) as error:
-            log.warning("this plan cannot be captured as a CUDA graph and is launched as it is: %s", error)
+            log.warning("this cannot be captured as a CUDA graph and is launched as it is: %s", error)
             return None
         return graph.replay
 

@@ -7,12 +7,15 @@ import copy
 import dataclasses
 import time
 from collections.abc import Collection
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
 from omnistream.engines.base import EngineSpec, StepOutputs
+from omnistream.engines.cuda_device import CudaDevice, Device
 from omnistream.engines.graph_io import check_step
+from omnistream.engines.graphed_backbone import GraphedBackbone
 from omnistream.errors import EngineError
 from omnistream.heads.heads import HeadOutputs
 from omnistream.model.layers import narrow_products
@@ -27,7 +30,18 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 class TorchEngine:
     """See `Engine`. Products of the backbone and the cache are in `dtype`, residual stream and heads in float32."""
 
-    def __init__(self, model: OmniStream, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        model: OmniStream,
+        device: torch.device,
+        dtype: torch.dtype,
+        *,
+        cuda_graph: bool = False,
+        graph_device: Device | None = None,
+    ) -> None:
+        """cuda_graph: replay the steps of a full cache as one CUDA graph (`graphed_backbone`). Not run on a GPU yet, so
+        nothing chooses it. graph_device: for tests.
+        """
         if dtype is torch.float16 and device.type == "cpu":
             raise EngineError("dtype float16 is slower than float32 on a CPU; expected float32 or bfloat16")
         # The caller's model is left as it is: a deep copy only where something has to change.
@@ -37,7 +51,10 @@ class TorchEngine:
         self._model.eval()
         narrow_products(self._model.backbone, dtype)
         self._taps = () if model.heads is None else model.heads.config.taps
-        self.spec = EngineSpec("torch", str(device), dtype, model.config, model_hash(model))
+        self._graph_device = graph_device or (CudaDevice(str(device)) if cuda_graph else None)
+        self._graphed: WeakKeyDictionary[StreamState, GraphedBackbone] = WeakKeyDictionary()
+        name = "torch" if self._graph_device is None else "torch-graph"
+        self.spec = EngineSpec(name, str(device), dtype, model.config, model_hash(model))
 
     def new_state(self, policy: CachePolicy, batch: int, height: int, width: int, start_index: int = 0) -> StreamState:
         spec = self.spec.state_spec(policy, batch, height, width)
@@ -51,7 +68,10 @@ class TorchEngine:
         start = self._now()
         check_step(self.spec.model, state, frames, want)
         frames = frames.to(self.spec.device)
-        out = self._model.backbone.step(state, frames, times, keep_hidden=self._taps)
+        if self._graph_device is not None and GraphedBackbone.fits(state):
+            out = self._graph_of(state, self._graph_device).step(state, frames, times)
+        else:
+            out = self._model.backbone.step(state, frames, times, keep_hidden=self._taps)
         middle = self._now()
         try:
             heads = self._model.run_heads(out, (frames.shape[-2], frames.shape[-1]), want)
@@ -69,7 +89,13 @@ class TorchEngine:
         )
 
     def close(self) -> None:
+        self._graphed.clear()
         self.__dict__.pop("_model", None)
+
+    def _graph_of(self, state: StreamState, device: Device) -> GraphedBackbone:
+        if state not in self._graphed:
+            self._graphed[state] = GraphedBackbone(self._model.backbone, state, self._taps, device)
+        return self._graphed[state]
 
     def _now(self) -> float:
         if self.spec.device.startswith("cuda"):
