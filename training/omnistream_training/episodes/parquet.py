@@ -69,9 +69,8 @@ class FrameTable:
     def vectors(self, column: str, start: int, stop: int, dimensions: int) -> NDArray[np.float32]:
         """f32 [stop - start, dimensions]; InputError if cells are empty, of another length, or not finite."""
         data = self._read([column], start, stop).column(column).combine_chunks()
-        if dimensions == 1 and not hasattr(data, "flatten"):
-            data = data.cast(self._arrow.float64())
-            rows = data.to_numpy(zero_copy_only=False)[:, None]
+        if dimensions == 1 and (self._arrow.types.is_floating(data.type) or self._arrow.types.is_integer(data.type)):
+            rows = self.numbers(column, start, stop)[:, None]
         else:
             rows = self._vectors(column, data, dimensions)
         values = np.ascontiguousarray(rows, np.float32)

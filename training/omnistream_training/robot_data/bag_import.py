@@ -65,7 +65,8 @@ class BagImporter:
                 self.writer.discard()
             raise
         report.seconds = time.perf_counter() - begun
-        report.ticks, report.lost = steps.ticks, steps.lost
+        report.ticks = steps.ticks
+        report.lost += steps.lost
         report.gaps = dict(steps.gaps.most_common())
         report.ages = {
             name: {"mean": round(total / n, 5), "max": round(most, 5)} for name, (total, most, n) in steps.ages.items()

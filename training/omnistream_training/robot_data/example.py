@@ -46,8 +46,9 @@ class Example:
         return sorted(self._features)
 
     def kind(self, name: str) -> str:
-        """bytes, floats, integers, or empty."""
-        return next((_KINDS.get(number, "unknown") for number, _ in self._fields(self._features[name], name)), "empty")
+        """bytes, floats, integers, or empty; empty too where there is no such feature."""
+        feature = self._features.get(name, memoryview(b""))
+        return next((_KINDS.get(number, "unknown") for number, _ in self._fields(feature, name)), "empty")
 
     def bytes_list(self, name: str) -> list[memoryview]:
         """The values of a feature of bytes."""

@@ -96,6 +96,10 @@ class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]  # typeshed h
             return _reconstruct if name == "_reconstruct" else _scalar
         if module == "numpy" and name in ("ndarray", "dtype"):
             return _Array if name == "ndarray" else np.dtype
+        if module in ("numpy.core.numeric", "numpy._core.numeric") and name == "_frombuffer":
+            return _frombuffer  # how protocol 5 writes arrays
+        if module in ("builtins", "__builtin__") and name in ("set", "frozenset"):
+            return set if name == "set" else frozenset  # how protocols before 4 write them
         if (module, name) == ("_codecs", "encode"):
             return _encode  # how protocol 2 writes bytes
         raise InputError(f"the pickle names {module}.{name}; only arrays and builtin containers are admitted")
@@ -116,6 +120,12 @@ def _scalar(dtype: np.dtype[Any], data: bytes = b"") -> Any:
     if not isinstance(dtype, np.dtype) or dtype.hasobject or not isinstance(data, bytes) or len(data) != dtype.itemsize:
         raise InputError("the pickle holds a scalar that is no plain number or text")
     return np.frombuffer(data, dtype)[0]
+
+
+def _frombuffer(data: Any, dtype: Any, shape: Any, order: Any, *_: Any) -> NDArray[Any]:
+    if not isinstance(data, (bytes, bytearray)) or not isinstance(dtype, np.dtype) or dtype.hasobject:
+        raise InputError("the pickle holds an array that is not made of plain bytes")
+    return np.frombuffer(data, dtype).reshape(shape, order=order).copy()
 
 
 def _encode(text: Any, encoding: Any = "latin1") -> bytes:

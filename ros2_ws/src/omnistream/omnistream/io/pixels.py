@@ -190,7 +190,7 @@ def pillow_to_rgb(picture: Image.Image) -> U8:
         return _grey(_float_to_8_bits("F", np.asarray(picture, np.float32)))
     if picture.mode == "P" and "transparency" in picture.info:
         picture = picture.convert("RGBA")
-    return np.array(picture.convert("RGB"))
+    return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 
 def millimetres_to_metres(values: NDArray[Any], scale: float = 0.001) -> F32:

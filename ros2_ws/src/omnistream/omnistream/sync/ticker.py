@@ -5,6 +5,8 @@ from __future__ import annotations
 
 SLACK = 0.25
 """Share of a period by which a picture may come early and still be the next tick."""
+FOLLOW = 0.2
+"""Share of the difference between a tick and the grid by which the grid is moved."""
 LATE = 1.5
 """Periods after which a tick counts as a gap."""
 
@@ -12,8 +14,8 @@ LATE = 1.5
 class Ticker:
     """Says of each stamp whether it is a tick, and whether one is missing before it.
 
-    A stamp is a tick if it is due, or early by at most a quarter of a period; ticks stay on a grid of whole periods as
-    long as pictures do, so that 30 Hz thinned to 10 Hz takes every third picture and does not drift.
+    A stamp is a tick if it is due, or early by at most a quarter of a period. Ticks stay on a grid of whole periods,
+    which follows the pictures slowly: 30 Hz thinned to 10 Hz takes every third picture, jitter or not.
     """
 
     def __init__(self, period: int) -> None:
@@ -29,8 +31,9 @@ class Ticker:
             return False
         if self._due is not None and stamp < self._due - self._slack:
             return False
-        on_grid = self._due is not None and stamp <= self._due + self._slack
-        self._due = (self._due if on_grid and self._due is not None else stamp) + self._period
+        if self._due is None or stamp > self._due + self._slack:
+            self._due = stamp
+        self._due += self._period + int((stamp - self._due) * FOLLOW)
         self._last = stamp
         return True
 
