@@ -56,15 +56,33 @@ def probe(task: Task, source: ProbeInput, split: Split) -> Score:
     inputs = source.picture()[task.scene] if task.level == "picture" else source.patches(task.scene, task.patch)
     x: Matrix = inputs.astype(np.float64)
     train, validation, test = (part[task.scene] for part in (split.train, split.validation, split.test))
-    first = _fit(task, x, train)
+    first = _fit_all(task, x, train)
     errors = []
     for strength in STRENGTHS:
-        predicted = _answer(task, first.predict(x[validation], strength), train)
+        predicted = _answer(task, _predict_all(task, first, x, validation, strength), train)
         errors.append(-task.better * Score(_sums(task, predicted, validation), strength, predicted).value()[0])
     best = STRENGTHS[int(np.argmin(errors))]
     both = train | validation
-    predicted = _answer(task, _fit(task, x, both).predict(x[test], best), both)
+    predicted = _answer(task, _predict_all(task, _fit_all(task, x, both), x, test, best), both)
     return Score(_sums(task, predicted, test), best, predicted)
+
+
+def _fit_all(task: Task, x: Matrix, rows: NDArray[np.bool_]) -> dict[int, Ridge]:
+    """By group."""
+    if task.group is None:
+        return {0: _fit(task, x, rows)}
+    return {int(g): _fit(task, x, rows & (task.group == g)) for g in np.unique(task.group[rows])}
+
+
+def _predict_all(task: Task, ridges: dict[int, Ridge], x: Matrix, rows: NDArray[np.bool_], strength: float) -> Matrix:
+    """[samples among rows, k], each by the regression of its group; the mean for a group that none was learnt for."""
+    if task.group is None:
+        return ridges[0].predict(x[rows], strength)
+    group, inputs = task.group[rows], x[rows]
+    out = np.tile(np.mean([ridge.mean_y for ridge in ridges.values()], axis=0), (len(inputs), 1))
+    for number, ridge in ridges.items():
+        out[group == number] = ridge.predict(inputs[group == number], strength)
+    return out
 
 
 def _fit(task: Task, x: Matrix, rows: NDArray[np.bool_]) -> Ridge:

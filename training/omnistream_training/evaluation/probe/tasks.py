@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The questions of a probe.
 
-Two are asked of the whole picture, about the largest thing that is not a wall of it; four of a patch that lies on a
-thing, about that thing. Places in the camera's frame are asked for as direction times log(1 + distance), so that a
-street and a table top fit one regression; their error is measured in per cent of the mean of both distances, the true
-one and the answered one, which keeps a near thing from counting more than a far one.
+Three are asked of the whole picture: about the largest thing that is not a wall of it, and about the one thing of a
+colour, with a regression for every colour; four of a patch that lies on a thing, about that thing. Places in the
+camera's frame are asked for as direction times log(1 + distance), so that a street and a table top fit one regression;
+their error is measured in per cent of the mean of both distances, the true one and the answered one, which keeps a near
+thing from counting more than a far one.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,10 +22,12 @@ from omnistream_training.evaluation.probe.scenes import ProbeScenes, Seen
 LARGEST = 0.25
 """Share of the picture; what covers more is a table or a wall rather than a thing."""
 THINGS_PER_SCENE = 8
-ON_THING = 0.4
-"""Share of a patch's pixels that must show the thing."""
+ON_THING = 0.15
+"""Share of a patch's pixels that must show the thing, and more than of any other thing."""
 MIN_CLASS = 12
-"""Samples that a colour needs to be asked for at all."""
+"""Samples that a class needs to be asked for at all."""
+MIN_GROUP = 40
+"""Scenes with one thing of a colour, for a regression of its own."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,8 @@ class Task:
     """[N, k] to regress, or [N] class numbers."""
     classes: tuple[str, ...] = ()
     """Names of the classes; empty: a regression."""
+    group: NDArray[np.int64] | None = None
+    """[N]: samples of different groups get regressions of their own, of one strength; None: all are one group."""
     error: Literal["width", "distance", "balanced"] = "width"
     """In per cent of the picture's width, of the thing's distance, or right answers, every class counting the same."""
 
@@ -53,7 +59,7 @@ class Task:
 def make_tasks(scenes: ProbeScenes, patch_size: int, seed: int = 0) -> list[Task]:
     """All questions that can be asked of these scenes."""
     height, width = scenes.ids.shape[1:]
-    tasks = _picture_tasks(scenes, width / height)
+    tasks = [*_picture_tasks(scenes, width / height), *_colour_task(scenes, width / height)]
     where: list[tuple[int, int, Seen]] = []
     rng = np.random.default_rng(seed)
     for number, seen in enumerate(scenes.seen):
@@ -98,16 +104,34 @@ def _picture_tasks(scenes: ProbeScenes, aspect: float) -> list[Task]:
     ]
 
 
+def _colour_task(scenes: ProbeScenes, aspect: float) -> list[Task]:
+    """Where the only thing of a colour is, for every colour that is alone often enough."""
+    found: dict[str, list[tuple[int, Seen]]] = {}
+    for number, seen in enumerate(scenes.seen):
+        colours = Counter(thing.colour for thing in seen)
+        for thing in seen:
+            if thing.colour is not None and colours[thing.colour] == 1:
+                found.setdefault(thing.colour, []).append((number, thing))
+    kept = [found[colour] for colour in sorted(found) if len(found[colour]) >= MIN_GROUP]
+    if not kept:
+        return []
+    scene = np.array([number for group in kept for number, _ in group])
+    centre = np.array([thing.centre for group in kept for _, thing in group]) * (1.0, 1 / aspect)
+    group = np.repeat(np.arange(len(kept)), [len(group) for group in kept])
+    none = np.full(len(scene), -1)
+    return [Task("where the thing of a colour is", "% of width", "picture", scene, none, centre, group=group)]
+
+
 def _patches(
     ids: NDArray[np.int32], seen: tuple[Seen, ...], size: int, rng: np.random.Generator
 ) -> list[tuple[int, Seen]]:
     """One patch per thing, any of those that show it."""
     rows, columns = ids.shape[0] // size, ids.shape[1] // size
     cells = ids[: rows * size, : columns * size].reshape(rows, size, columns, size)
+    covers = np.array([(cells == thing.id).mean((1, 3)).ravel() for thing in seen])
     found = []
-    for thing in seen:
-        cover = (cells == thing.id).mean((1, 3)).ravel()
-        candidates = np.flatnonzero(cover >= ON_THING)
+    for thing, cover in zip(seen, covers, strict=True):
+        candidates = np.flatnonzero((cover >= ON_THING) & (cover >= covers.max(0)))
         if len(candidates):
             found.append((int(rng.choice(candidates)), thing))
     order = rng.permutation(len(found))[:THINGS_PER_SCENE]
@@ -126,7 +150,7 @@ def _classes(
     numbers = np.array([classes.index(str(labels[i])) for i in rows])
     if len(classes) < 2 or min(np.bincount(numbers, minlength=len(classes)).tolist(), default=0) < MIN_CLASS:
         return []
-    return [Task(name, "% right", "patch", scene[rows], patch[rows], numbers, classes, "balanced")]
+    return [Task(name, "% right", "patch", scene[rows], patch[rows], numbers, classes, error="balanced")]
 
 
 def stretch(points: NDArray[np.float64]) -> NDArray[np.float64]:
