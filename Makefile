@@ -9,7 +9,7 @@ PIP   := $(BIN)/python -m pip --disable-pip-version-check install -qq --constrai
 JOBS  ?= 2
 INPUT ?=
 RUN   ?= $(HOME)/.cache/omnistream/train-default
-REPORTS = $(wildcard build/eval/acceptance.json build/eval/*/results.json build/twins/twins.json build/probe/results.json)
+REPORTS = $(wildcard build/eval/acceptance.json build/eval/*/results.json build/real/results.json build/twins/twins.json build/probe/results.json)
 TWINS ?= $(HOME)/.cache/omnistream/twins
 ARGS  ?=
 
@@ -22,7 +22,7 @@ INTERFACES := ros2_ws/src/omnistream_msgs tools/interfaces/tf2_msgs
 PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint types arrows colcon docs docs-check bench-node train-default eval-default twins model-card bench-train verify-tensorrt verify-tensorrt-api clean clean-all
+.PHONY: help setup demo test test-all lint types arrows colcon docs docs-check bench-node train-default eval-default eval-real twins model-card bench-train verify-tensorrt verify-tensorrt-api clean clean-all
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -67,6 +67,10 @@ train-default: setup  ## make the default weights from nothing; goes on where it
 
 eval-default: setup  ## the default weights on held-out sequences beside what they have to reach; writes build/eval
 	@$(BIN)/python tools/eval_default.py $(ARGS)
+
+eval-real: setup  ## a real recording with depth and poses, after scale alignment; DATA=<recording>; writes build/real
+	@$(BIN)/omnistream-eval geometry "$(DATA)" --out build/real --align scale_exact --frames 16 64 110 \
+	  --policy sink_window:1,15 window:16 full $(ARGS)
 
 twins: setup  ## does memory help? streaming against twins without it; TWINS=<folder> MINUTES=<training, all runs> NOW=<this time>
 	@$(BIN)/python tools/held_out_sets.py build/held_out --frames 110

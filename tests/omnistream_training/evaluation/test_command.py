@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 
 from omnistream.io.tum_folder import LIST
+from omnistream.model.config import BackboneConfig, HeadConfig, ModelConfig
+from omnistream.weights import random_model, save_model
 from omnistream_training.evaluation.cli import main
 from omnistream_training.evaluation.folders import folder_sequences
 from omnistream_training.evaluation.protocols import RECORDINGS
@@ -173,6 +175,25 @@ def test_folders_of_all_kinds_are_found(data, tmp_path, write_recording):
     assert names == ["deep/tum", "kitchen", "ours"]
     for ref in folder_sequences(tmp_path / "mixed", RECORDINGS):
         assert len(list(ref.open().source)) in (1, 2)
+
+
+def test_a_metric_checkpoint_is_also_scored_after_scale_alignment(data, tmp_path):
+    config = ModelConfig(
+        backbone=BackboneConfig(dim=32, depth=4, heads=2),
+        heads=HeadConfig(taps=(0, 1, 2, 3), projections=(8, 8, 8, 8), features=8),
+        camera_token=True,
+        image_size=32,
+        scale="metric",
+    )
+    metric = save_model(random_model(config, seed=1), tmp_path / "metric", made_by="test")
+    found = {}
+    for name, more in (("metric", ()), ("scale_exact", ("--align", "scale_exact"))):
+        assert geometry(data, tmp_path / name, metric, *more, "--pictures", "0", "--limit", "1") == 0
+        report = json.loads((tmp_path / name / "results.json").read_text())
+        assert report["protocol"]["depth"]["alignment"] == name
+        found[name] = {row["method"]: row["depth"]["abs_rel"]["value"] for row in report["rows"] if "depth" in row}
+    assert found["scale_exact"]["sink_window:1,15"] < found["metric"]["sink_window:1,15"]
+    assert "best constant for AbsRel, per sequence" in found["scale_exact"]
 
 
 @pytest.mark.realdata

@@ -97,8 +97,9 @@ def save_lengths(path: Path, report: Mapping[str, Any]) -> bool:
     wanted = (("depth", "abs_rel", "AbsRel"), ("pose", "ate_percent", "ATE, % of the path"))
     parts = [part for part in wanted if any(part[1] in row.get(part[0], {}) for row in rows)]
     figure, axes = pyplot.subplots(1, len(parts), figsize=(5.4 * len(parts), 4.0), squeeze=False, dpi=110)
+    colours = {method: f"C{i % 10}" for i, method in enumerate(dict.fromkeys(row["method"] for row in rows))}
     for axis, (part, metric, label) in zip(axes.flat, parts, strict=True):
-        for method in dict.fromkeys(row["method"] for row in rows):
+        for method, colour in colours.items():
             found = [
                 (row["frames"], row[part][metric])
                 for row in rows
@@ -108,14 +109,15 @@ def save_lengths(path: Path, report: Mapping[str, Any]) -> bool:
                 continue
             x = [frames for frames, _ in found]
             style = "-o" if any(row["method"] == method and row["streamed"] for row in rows) else "--"
-            (line,) = axis.plot(x, [value["value"] for _, value in found], style, label=method, markersize=4)
+            axis.plot(x, [value["value"] for _, value in found], style, label=method, markersize=4, color=colour)
             low, high = ([value[end] for _, value in found] for end in ("low", "high"))
-            axis.fill_between(x, low, high, color=line.get_color(), alpha=0.12, linewidth=0)
+            axis.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
+        axis.set_xticks(sorted({row["frames"] for row in rows}))
         axis.set_xlabel("frames streamed")
         axis.set_ylabel(label)
         axis.set_ylim(bottom=0)
         axis.legend(fontsize=7)
-    figure.suptitle(report["protocol"]["name"], fontsize=10)
+    figure.suptitle(f"{report['protocol']['name']}, mean over sequences and 95 % intervals", fontsize=10)
     save_figure(pyplot, figure, path)
     return True
 

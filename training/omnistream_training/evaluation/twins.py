@@ -174,6 +174,7 @@ def _plot(path: Path, found: Mapping[str, Any]) -> str | None:
             (line,) = axis.plot(x, [row["value"] for row in rows], style, label=name, markersize=4)
             low, high = ([row[end] for row in rows] for end in ("low", "high"))
             axis.fill_between(x, low, high, color=line.get_color(), alpha=0.12, linewidth=0)
+        axis.set_xticks(sorted({point["frames"] for points in found["curves"].values() for point in points}))
         axis.set_xlabel("frames streamed")
         axis.set_ylabel(label)
         axis.set_ylim(bottom=0)
