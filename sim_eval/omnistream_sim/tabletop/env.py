@@ -99,7 +99,7 @@ class Snapshot:
     memory: dict[str, Any]
 
 
-class TabletopEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
+class TabletopEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[Any]]):
     """See the module's docstring. Reward is 0: tasks and their success are judged from `state()`.
 
     Observation: rgb_static, rgb_gripper [H, W, 3] uint8; depth_static, depth_gripper [H, W] float32 metres along the
@@ -147,7 +147,7 @@ class TabletopEnv(gymnasium.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         self._place(start)
         return self._observe(), self._info()
 
-    def step(self, action: NDArray[np.float32]) -> tuple[dict[str, NDArray[Any]], float, bool, bool, dict[str, Any]]:
+    def step(self, action: NDArray[Any]) -> tuple[dict[str, NDArray[Any]], float, bool, bool, dict[str, Any]]:
         """Act for one control period."""
         simulation = self.simulation
         values = np.asarray(action, np.float64)
