@@ -5,7 +5,6 @@ of the group `omnistream.clips`; see `omnistream_sim.worlds.clips`."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,18 +12,12 @@ import torch
 from omnistream_sim.worlds.rendering import Clip
 from omnistream_sim.worlds.things import Thing
 
-from .camera import intrinsics
 from .config import TabletopConfig
-from .layout import Layout, random_layout
 from .physics import Client
-from .scene import Scene
-from .story import draw_story
+from .stage import draw_stage
 from .things import show_ids, things_of
 
 RGBD = ("rgb", "depth")
-SHIPPED_FOV = 60.0
-"""Degrees, horizontal; the focal length varies by +-10 %."""
-RANDOM_FOV = (45.0, 85.0)
 
 
 class Tabletop:
@@ -85,22 +78,13 @@ class Tabletop:
     ) -> tuple[np.ndarray, np.ndarray, str, tuple[Thing, ...]]:
         """Fill rgb [T, H, W, 3], depth and, if given, ids [T, H, W]; poses [T, 4, 4], K [3, 3], text and things."""
         frames, height, width = depth.shape
-        looks, events = (np.random.default_rng(part) for part in np.random.SeedSequence(seed).spawn(2))
-        random = self.config.scene == "random"
-        layout = random_layout(looks) if random else Layout()
-        K = intrinsics((height, width), looks.uniform(*RANDOM_FOV) if random else SHIPPED_FOV)
-        if not random:
-            K[[0, 1], [0, 1]] *= looks.uniform(0.9, 1.1)
-        scene = Scene(self._client, layout, arm=bool(looks.random() < self.config.arm))
-        if looks.random() < self.config.shadow:
-            scene.light = replace(layout.light, shadow=True)
-        story = draw_story(self.config, scene, events, frames, rate)
+        stage = draw_stage(self._client, self.config, seed, frames=frames, size=(height, width), rate=rate)
+        poses = stage.story.T_world_camera
         for t in range(frames):
-            story.show(scene, t)
-            rgb[t], depth[t] = scene.render(story.T_world_camera[t], K, (height, width))
+            rgb[t], depth[t] = stage.render(t)
             if ids is not None:
-                ids[t] = show_ids(scene, story.T_world_camera[t], K, (height, width))
-        return story.T_world_camera, K, story.text, things_of(scene, story)
+                ids[t] = show_ids(stage.scene, poses[t], stage.K, stage.size)
+        return poses, stage.K, stage.story.text, things_of(stage.scene, stage.story)
 
     def close(self) -> None:
         """Free the physics client."""

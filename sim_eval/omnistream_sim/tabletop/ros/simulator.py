@@ -1,0 +1,311 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The simulator node's class; the executable is `omnistream_sim.tabletop.ros.node`, which loads this one late."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from geometry_msgs.msg import PoseStamped, TwistStamped
+from nav_msgs.msg import Odometry
+from numpy.typing import NDArray
+from rclpy.duration import Duration
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.publisher import Publisher
+from rclpy.qos import ReliabilityPolicy
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, Image, JointState
+from std_msgs.msg import Float64, Float64MultiArray, String
+from std_srvs.srv import Trigger
+
+from omnistream.errors import InputError, OmniStreamError
+from omnistream_ros.diagnostics import Diagnostics, Level, Report
+from omnistream_ros.images import ns_to_stamp
+from omnistream_ros.pacing import Timetable, wait_until
+from omnistream_ros.parameters import Parameters
+from omnistream_ros.qos import qos_profile
+
+from ..commands import Commander
+from ..live import LiveConfig, Moment, open_live
+from .messages import (
+    BASE,
+    TOOL,
+    Frames,
+    camera_messages,
+    joint_message,
+    moving_transforms,
+    odometry_message,
+    static_transforms,
+)
+from .pace import Pace
+from .parameters import PARAMETERS, read_flight, read_start
+from .transforms import Transforms
+
+SETTLE_S = 0.3
+"""A writer sees a new reader a little before the reader sees the writer; what is sent in between is lost."""
+LAST_MESSAGE_S = 2.0
+REFUSED_FOR_S = 5.0
+"""So long diagnostics tell of a command that was refused."""
+
+
+class SimulatorNode(Node):
+    """Simulates in a thread of its own that keeps the time.
+
+    Attributes:
+        finished: set after the last of `frames` moments, after `stop`, or after an error.
+        exit_code: 1 after an error, else 0.
+        published: moments sent so far.
+
+    Raises:
+        OmniStreamError: a parameter is refused, or PyBullet is missing.
+    """
+
+    def __init__(self, **keywords: Any) -> None:
+        super().__init__("simulator", **keywords)
+        self.finished = threading.Event()
+        self.exit_code = self.published = self.episode = 0
+        self._stopping = threading.Event()
+        p = self.parameters = Parameters(self, PARAMETERS)
+        for sentence in p.undeclared():
+            self.get_logger().warn(sentence)
+        width, height = p["image_size"]
+        self._config = LiveConfig(
+            cameras=tuple(p["cameras"]),
+            size=(height, width),
+            rate=p["rate"],
+            flight_length=p["flight_length"],
+            flight=read_flight(p),
+        )
+        self._period = 1.0 / p["rate"]
+        self._frames = Frames(p["frame_prefix"])
+        self._lock = threading.RLock()
+        """Of the simulation: services begin episodes between two moments."""
+        self._live = open_live(self._config)
+        self._commander = Commander(p["rate"], p["command_timeout"])
+        self._refused, self._refused_at = "", -REFUSED_FOR_S
+        self._simulated_ns = 0
+        self._before: dict[str, NDArray[np.float64]] = {}
+        self._pace = Pace()
+        self._make_publishers()
+        self._begin()
+        if "flying" not in p["cameras"]:
+            self._listen()
+        self.create_service(Trigger, "~/reset", self._on_reset)
+        self.create_service(Trigger, "~/next", self._on_next)
+        self._diagnostics = Diagnostics(self, hardware_id="tabletop")
+        self._diagnostics.add("source", self.report)
+        self._diagnostics.add("commands", self.report_commands)
+        self._thread = threading.Thread(target=self._run, name="simulate", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the simulation, and waits until it has ended."""
+        self._stopping.set()
+        self._thread.join(timeout=LAST_MESSAGE_S)
+
+    # ------------------------------------------------------------------------------------------ topics and services
+
+    def _make_publishers(self) -> None:
+        p = self.parameters
+        qos = qos_profile(p["qos"])
+        self._acknowledged = qos.reliability is ReliabilityPolicy.RELIABLE
+        kinds: dict[str, Any] = {"image_raw": Image, "camera_info": CameraInfo}
+        if p["ground_truth"]:
+            kinds |= {
+                "ground_truth/depth": Image,
+                "ground_truth/pose": PoseStamped,
+                "ground_truth/odometry": Odometry,
+            }
+        self._cameras: dict[str, dict[str, Publisher]] = {
+            camera: {topic: self.create_publisher(kind, f"{camera}/{topic}", qos) for topic, kind in kinds.items()}
+            for camera in p["cameras"]
+        }
+        self._first_image = self._cameras[p["cameras"][0]]["image_raw"]
+        self._joints = self.create_publisher(JointState, "joint_states", qos_profile("reliable"))
+        self._episodes = self.create_publisher(String, "~/episode", qos_profile("latched"))
+        self._clock_topic = (
+            self.create_publisher(Clock, "/clock", qos_profile("sensor:1")) if p["publish_clock"] else None
+        )
+        self._transforms = Transforms(self) if p["publish_tf"] else None
+
+    def _listen(self) -> None:
+        qos = qos_profile("command")
+        for kind, topic, take in (
+            (Float64MultiArray, "~/relative_action", self._on_action),
+            (TwistStamped, "~/delta_twist_cmds", self._on_twist),
+            (Float64, "~/gripper_command", self._on_gripper),
+        ):
+            self.create_subscription(kind, topic, self._guarded(take), qos)
+
+    def _guarded(self, take: Callable[[Any], None]) -> Callable[[Any], None]:
+        """A command that is refused is told of, and changes nothing."""
+
+        def receive(message: Any) -> None:
+            try:
+                take(message)
+            except InputError as error:
+                self._refused, self._refused_at = str(error), time.monotonic()
+                self.get_logger().warning(f"refused: {error}", throttle_duration_sec=1.0)
+
+        return receive
+
+    def _on_action(self, message: Float64MultiArray) -> None:
+        self._commander.act(message.data)
+
+    def _on_twist(self, message: TwistStamped) -> None:
+        frames = {self._frames.world: False, self._frames(BASE): False, self._frames(TOOL): True}
+        frame = message.header.frame_id.lstrip("/")
+        if frame not in frames:
+            raise InputError(f"twist is in the frame {frame!r}; expected one of {', '.join(frames)}")
+        linear, angular = message.twist.linear, message.twist.angular
+        self._commander.move([linear.x, linear.y, linear.z, angular.x, angular.y, angular.z], in_tool=frames[frame])
+
+    def _on_gripper(self, message: Float64) -> None:
+        self._commander.grip(message.data)
+
+    def _on_reset(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        try:
+            response.message, response.success = self._begin(), True
+        except OmniStreamError as error:  # of `start`, most likely; what ran goes on
+            response.message, response.success = str(error), False
+        return response
+
+    def _on_next(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self.set_parameters([Parameter("seed", value=self.parameters["seed"] + 1)])
+        return self._on_reset(request, response)
+
+    def _begin(self) -> str:
+        """A new episode; returns what it is. OmniStreamError when the parameters do not make one."""
+        p = self.parameters
+        start = read_start(p["start"])
+        with self._lock:
+            self._live.begin(p["seed"], p["scene"], start)
+            self._commander.forget()
+            self._before = {}
+            self.episode += 1
+            self._new_episode = True
+        facts = {"number": self.episode, "seed": p["seed"], "scene": p["scene"], "text": self._live.text}
+        self._episodes.publish(String(data=json.dumps(facts)))
+        self.get_logger().info(f"episode {self.episode}: {self._live.text}")
+        return f"episode {self.episode}: seed {p['seed']}, {self._live.text}"
+
+    # ------------------------------------------------------------------------------------------ diagnostics
+
+    def report(self) -> Report:
+        """Whether the machine keeps up, for /diagnostics."""
+        asked = self._wall_rate()
+        numbers = {"published": self.published, "late": self._pace.late, "skipped": 0, "asked_hz": asked}
+        rate, busy = self._pace.rate(), self._pace.busy()
+        if rate is None or busy is None:
+            return Report.ok(f"{self.published} moments published", **numbers)
+        findings = []
+        if self._pace.lags():
+            best = self.parameters["real_time_factor"] / (asked * busy)
+            findings.append(
+                (
+                    Level.WARN,
+                    f"{rate:.1f} Hz of the {asked:.1f} Hz asked: a moment takes {1e3 * busy:.0f} ms here; expected "
+                    f"real_time_factor {0.9 * best:.2g} at most, or smaller pictures",
+                )
+            )
+        return Report.worst(findings, f"{rate:.1f} Hz", **numbers, rate_hz=rate, busy_ms=1e3 * busy)
+
+    def report_commands(self) -> Report:
+        """What was commanded, for /diagnostics."""
+        commander = self._commander
+        findings = []
+        if time.monotonic() - self._refused_at < REFUSED_FOR_S:
+            findings.append((Level.WARN, f"refused: {self._refused}"))
+        return Report.worst(
+            findings,
+            f"{commander.accepted} commands",
+            accepted=commander.accepted,
+            superseded=commander.superseded,
+            clipped=commander.clipped,
+        )
+
+    def _wall_rate(self) -> float:
+        return float(self.parameters["rate"] * self.parameters["real_time_factor"])
+
+    # ------------------------------------------------------------------------------------------ the simulation
+
+    def _run(self) -> None:
+        try:
+            self._simulate()
+        except Exception as error:  # of this thread; main turns it into the exit code
+            self.exit_code = 1
+            self.get_logger().fatal(str(error) if isinstance(error, OmniStreamError) else traceback.format_exc())
+        finally:
+            self.finished.set()
+
+    def _simulate(self) -> None:
+        log, limit = self.get_logger(), self.parameters["frames"]
+        log.info(f"publishing {', '.join(self._cameras)} at {self._wall_rate():g} Hz")
+        self._wait_for_subscribers()
+        timetable = Timetable(self._wall_rate(), self._wall_rate())
+        while not (limit and self.published >= limit):
+            timetable.period = 1.0 / self._wall_rate()  # it can be changed while it runs
+            if not wait_until(timetable.next(0.0), self._stopping):
+                break
+            began = time.monotonic()
+            self._publish(*self._next_moment())
+            self._pace.add(began, time.monotonic(), timetable.period, timetable.late)
+        self._diagnostics.publish()
+        if self._acknowledged and not self._stopping.is_set():
+            self._first_image.wait_for_all_acked(Duration(seconds=LAST_MESSAGE_S))
+            time.sleep(0.1)
+        with self._lock:
+            self._live.close()
+        late = f", {self._pace.late} of them late" if self._pace.late else ""
+        log.info(f"{'stopped' if self._stopping.is_set() else 'done'}: {self.published} moments{late}")
+
+    def _next_moment(self) -> tuple[Moment, bool]:
+        """What is to be shown, and whether an episode begins with it: its first moment is its beginning."""
+        with self._lock:
+            first, self._new_episode = self._new_episode, False
+            if not first:
+                self._live.step(self._commander.next(self._live.state))
+            return self._live.look(), first
+
+    def _publish(self, moment: Moment, first: bool) -> None:
+        self._simulated_ns += round(1e9 * self._period)
+        if self._clock_topic is not None:
+            stamp = ns_to_stamp(self._simulated_ns)
+            self._clock_topic.publish(Clock(clock=stamp))
+        else:
+            stamp = self.get_clock().now().to_msg()
+        if self._transforms is not None:
+            if first:
+                self._transforms.publish_static(static_transforms(moment, stamp, self._frames))
+            self._transforms.publish(moving_transforms(moment, stamp, self._frames))
+        if (joints := joint_message(moment, stamp)) is not None:
+            self._joints.publish(joints)
+        for camera, topics in self._cameras.items():
+            picture = moment.pictures[camera]
+            messages = camera_messages(camera, picture, stamp, self._frames)
+            topics["camera_info"].publish(messages.info)
+            if "ground_truth/pose" in topics:
+                pose, before = picture.T_world_camera, self._before.get(camera)
+                self._before[camera] = pose
+                topics["ground_truth/depth"].publish(messages.depth)
+                topics["ground_truth/pose"].publish(messages.pose)
+                topics["ground_truth/odometry"].publish(
+                    odometry_message(camera, pose, before, self._period, stamp, self._frames)
+                )
+            topics["image_raw"].publish(messages.image)  # last: who has it finds the rest already there
+        self.published += 1
+
+    def _wait_for_subscribers(self) -> None:
+        wanted = self.parameters["wait_for_subscribers"]
+        if wanted == 0:
+            return
+        self.get_logger().info(f"waiting for {wanted} subscribers of {self._first_image.topic_name}")
+        while self._first_image.get_subscription_count() < wanted and not self._stopping.wait(0.02):
+            pass
+        self._stopping.wait(SETTLE_S)
