@@ -64,8 +64,8 @@ def initialise_heads(heads: Heads) -> None:
             nn.init.trunc_normal_(module.weight, std=1 / math.sqrt(module.in_channels * area))
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.Linear):  # the camera: rectifiers pass half on, outputs start near no motion
-            gain = math.sqrt(2) if "trunk" in name else 0.1
+        elif isinstance(module, nn.Linear):  # the camera: outputs start near no motion
+            gain = 1.0 if "trunk" in name else 0.1
             nn.init.trunc_normal_(module.weight, std=gain / math.sqrt(module.in_features))
     with torch.no_grad():
         for output in (heads.dpt.depth_out[-1], heads.dpt.ray_last):

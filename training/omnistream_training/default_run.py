@@ -14,6 +14,7 @@ import dataclasses
 import sys
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from omnistream.errors import OmniStreamError
@@ -56,6 +57,9 @@ def _train(run: Path, minutes: float | None, live: str) -> bool:
         return run_geometry(resumed_config(run, None), run, where, made_by=made_by)
     config = preset("default-gpu" if gpu else "default-cpu")
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, live=live))
+    if config.data.pools and find_spec("pybullet") is None:
+        print("default_run: without PyBullet (wheels: Python 3.11) the weights do not get to know the tabletop")
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, pools=()))
     if not gpu:
         return run_geometry(config, run, where, made_by=made_by)
     config = dataclasses.replace(config, compile=compiling_pays(config, "cuda"))

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 from omnistream.errors import ConfigError
-from omnistream_training.config import ModelChoice, Stage, TrainConfig
+from omnistream_training.config import DataConfig, ModelChoice, Stage, TrainConfig
 from omnistream_training.data.augment import AugmentConfig
+from omnistream_training.data.pool import PoolConfig
+from omnistream_training.losses.geometry import LossConfig
 from omnistream_training.optim import OptimConfig
 
 TOY = TrainConfig(
@@ -20,16 +22,26 @@ TOY = TrainConfig(
 """Seconds on one core: does everything work?"""
 
 DEFAULT_CPU = TrainConfig(
-    stages=(
-        Stage(steps=12000, clips=24, frames=2, size=(64, 64), stride=(2, 12)),
-        Stage(steps=8000, clips=12, frames=4, size=(128, 128), stride=(1, 12)),
-        Stage(steps=3000, clips=3, frames=16, size=(128, 128), stride=(1, 6)),
+    model=ModelChoice(preset="nano"),
+    data=DataConfig(
+        pools=(
+            PoolConfig(live="tabletop", options={"min_path": "1.0"}, clips=3200, weight=2.7),
+            PoolConfig(live="tabletop", options={"static": "0.15"}, clips=1600, weight=1.3),
+        )
     ),
-    optim=OptimConfig(lr=1e-3, muon_lr=2e-3, schedule="trapezoid", warmup=200, decay=0.25, ema=0.999),
-    eval_every=1000,
-    save_every=200,
+    augment=AugmentConfig(flip=0.0),  # the shipped table has a left and a right
+    loss=LossConfig(depth_common=0.3, camera=4.0, rays=1.5, points=0.5),
+    stages=(
+        Stage(steps=2500, clips=24, frames=2, size=(64, 64), stride=(2, 24)),
+        Stage(steps=3000, clips=12, frames=4, size=(128, 128), stride=(2, 20)),
+        Stage(steps=600, clips=3, frames=16, size=(128, 128), stride=(1, 6)),
+    ),
+    optim=OptimConfig(lr=1e-3, muon_lr=3e-3, schedule="trapezoid", warmup=200, decay=0.2, ema=0.998),
+    eval_every=500,
+    eval_clips=32,
+    save_every=100,
 )
-"""The shipped recipe in the background of a small machine: a day or so of one core."""
+"""The shipped recipe in the background of a small machine."""
 
 DEFAULT_GPU = TrainConfig(
     stages=(

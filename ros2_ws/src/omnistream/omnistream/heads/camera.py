@@ -10,12 +10,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+class ResidualMLP(nn.Module):
+    """x + W2 gelu(W1 norm(x)): no unit of it can fall silent for good, as rectified ones did (docs/training_log.md)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.fc1 = nn.Linear(dim, dim)
+        self.fc2 = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.fc2(F.gelu(self.fc1(self.norm(x))))
+
+
 class CameraHead(nn.Module):
     """[n, D] normed camera token -> [n, 9] raw: translation 3, quaternion 4 (x y z w, any length), fov 2."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.trunk = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim), nn.ReLU())
+        self.trunk = nn.Sequential(ResidualMLP(dim), ResidualMLP(dim), nn.LayerNorm(dim))
         self.translation = nn.Linear(dim, 3)
         self.quaternion = nn.Linear(dim, 4)
         self.fov = nn.Linear(dim, 2)
