@@ -48,6 +48,21 @@ def test_report_and_plot(tmp_path, capsys):
     assert "of concat." in capsys.readouterr().out
 
 
+def test_two_cameras_in_a_step(tmp_path):
+    """Times are per camera, the cache is both cameras'."""
+    reports = []
+    for batch in ("1", "2"):
+        out = tmp_path / batch
+        options = ["--cached", "1", "--engines", "torch/float32", "--recompute-up-to", "1", "--batch", batch]
+        assert bench.main([*QUICK, *options, "--out", str(out)]) == 0
+        reports.append(json.loads(out.with_suffix(".json").read_text()))
+    one, two = ({cost["variant"]: cost for cost in report["costs"]} for report in reports)
+    name = "torch cpu float32"
+    assert two[name]["cache_bytes"] == 2 * one[name]["cache_bytes"] and two[name]["gflop"] == one[name]["gflop"]
+    assert two[name]["error"] < 1e-5 and two[name]["gpu_bytes"] is None
+    assert "2 cameras in a step" in reports[1]["what"]
+
+
 @pytest.mark.parametrize(
     ("options", "status", "message"),
     [

@@ -32,6 +32,7 @@ def stream(
     engines: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ENGINE[/DTYPE] ...")] = ("auto",),
     device: str = "auto",
     threads: int = 1,
+    batch: int = 1,
     repeats: int = 10,
     recompute_up_to: int = 4,
     out: str = "build/bench_stream",
@@ -49,14 +50,15 @@ def stream(
             steps as one CUDA graph.
         device: auto, cpu, cuda or cuda:N.
         threads: CPU threads.
+        batch: Cameras in one step; times are per camera. (Graphs are exported for one number of cameras.)
         repeats: Frames of each variant, in turns.
         recompute_up_to: Cached frames beyond which full recompute is left out (it grows with the square).
         out: Report files, without suffix.
     """
     if not cached or min(cached) < 1:
         raise ConfigError(f"cached is {cached}; expected numbers of frames, at least 1")
-    if repeats < 1 or threads < 1:
-        raise ConfigError(f"repeats is {repeats}, threads is {threads}; expected at least 1")
+    if min(repeats, threads, batch) < 1:
+        raise ConfigError(f"repeats is {repeats}, threads is {threads}, batch is {batch}; expected at least 1")
     import torch
 
     from omnistream.cli.bench_plot import line_chart
@@ -67,8 +69,8 @@ def stream(
     torch.set_num_threads(threads)
     model = _model(weights, preset)
     height, width = _size(size)
-    made = [_engine(model, text, device, (1, height, width)) for text in engines]
-    bench = StreamBench(model, made, (height, width), repeats, recompute_up_to)
+    made = [_engine(model, text, device, (batch, height, width)) for text in engines]
+    bench = StreamBench(model, made, (height, width), repeats, recompute_up_to, batch)
     peak = bench.peak()
     costs: list[Cost] = []
     print(_heading(peak), flush=True)
@@ -82,7 +84,8 @@ def stream(
     by_variant = {name: [cost for cost in costs if cost.variant == name] for name in _variants(costs)}
     splits = {name: split(rows, per_frame) for name, rows in by_variant.items() if name != "recompute"}
     print(_split_rows(splits))
-    what = f"{weights or preset}, {height}x{width}, {tokens} tokens"
+    cameras = f", {batch} cameras in a step" if batch > 1 else ""
+    what = f"{weights or preset}, {height}x{width}, {tokens} tokens{cameras}"
     where = environment()
     unit = "ms of process CPU time per frame" if made[0].spec.device == "cpu" else "ms per frame"
     report = {
@@ -90,6 +93,7 @@ def stream(
         "what": what,
         "unit": unit,
         "threads": threads,
+        "batch": batch,
         "gemm_peak_gflop_per_s": peak,
         "costs": [as_dict(cost, peak) for cost in costs],
         "split": splits,

@@ -30,7 +30,7 @@ GEMM_SIDE = 2048
 
 @dataclass
 class Cost:
-    """One variant at one length of the cache. Times in ms per frame."""
+    """One variant at one length of the cache. Times in ms per frame of one camera."""
 
     variant: str
     dtype: str
@@ -44,6 +44,8 @@ class Cost:
     cache_bytes: int
     error: float | None
     """Relative L2 of the patches against the concatenation, on the same keys; None where there is no such thing."""
+    gpu_bytes: int | None = None
+    """Of a GPU's memory, what a step takes at its peak beyond weights and caches; None on a CPU."""
 
     @property
     def gflop_per_s(self) -> float:
@@ -67,28 +69,39 @@ class StreamBench:
     """Engines and baselines on one model and size."""
 
     def __init__(
-        self, model: OmniStream, engines: list[Engine], size: tuple[int, int], repeats: int, recompute_up_to: int
+        self,
+        model: OmniStream,
+        engines: list[Engine],
+        size: tuple[int, int],
+        repeats: int,
+        recompute_up_to: int,
+        batch: int = 1,
     ) -> None:
-        """size: (height, width). recompute_up_to: cached frames beyond which recomputing is left out as too slow."""
+        """size: (height, width). recompute_up_to: cached frames beyond which recomputing is left out as too slow.
+
+        batch: cameras in one step.
+        """
         self._config = model.config
         self._engines = engines
         self._size = size
+        self._batch = batch
         self._repeats = repeats
         self._recompute_up_to = recompute_up_to
         self._device = torch.device(engines[0].spec.device)
         # The reference is in float32 on the CPU, as public code runs there, and in the engine's dtype on a GPU.
         self._dtype = torch.float32 if self._device.type == "cpu" else engines[0].spec.dtype
         self._backbone = model.backbone.to(self._device, self._dtype)
-        self._frame = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
+        self._frame = torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(0))
 
     def run(self, cached: int) -> list[Cost]:
         """All variants with `cached` earlier frames."""
         variants = self._variants(cached)
-        outputs = {}
+        outputs, memory = {}, {}
         for variant in variants:  # the first step of each starts from the same keys
             outputs[variant.name] = variant.step().float().cpu()
             for _ in range(WARM_UP - 1):
                 variant.step()
+            memory[variant.name] = self._memory(variant.step)
         times: dict[str, list[float]] = {variant.name: [] for variant in variants}
         for repeat in range(self._repeats):
             for variant in variants:
@@ -100,14 +113,15 @@ class StreamBench:
                 variant=variant.name,
                 dtype=variant.dtype,
                 cached=cached,
-                median=statistics.median(times[variant.name]),
-                least=min(times[variant.name]),
+                median=statistics.median(times[variant.name]) / self._batch,
+                least=min(times[variant.name]) / self._batch,
                 repeats=len(times[variant.name]),
                 gflop=variant.gflop,
                 cache_bytes=variant.cache_bytes,
                 error=None
                 if variant.name == RECOMPUTE
                 else float((outputs[variant.name] - reference).norm() / reference.norm()),
+                gpu_bytes=memory[variant.name],
             )
             for variant in variants
         ]
@@ -144,7 +158,7 @@ class StreamBench:
         return variants + [self._engine_variant(engine, snapshot, cached, gflop) for engine in self._engines]
 
     def _engine_variant(self, engine: Engine, snapshot: dict[str, Any], cached: int, gflop: float) -> Variant:
-        state = engine.new_state(_policy(cached), 1, *self._size)
+        state = engine.new_state(_policy(cached), self._batch, *self._size)
         state.load_state_dict(snapshot)
         times = _time_of_next(cached)
         name, dtype = str(engine.spec), _name(engine.spec.dtype)
@@ -155,11 +169,21 @@ class StreamBench:
     def _snapshot(self, cached: int) -> dict[str, Any]:
         """A stream in its steady state: full slots of random keys, of which the next frame overwrites the first."""
         engine = self._engines[0]
-        state = engine.new_state(_policy(cached), 1, *self._size)
+        state = engine.new_state(_policy(cached), self._batch, *self._size)
         engine.step(state, self._frame, None, ())
-        shape = engine.spec.state_spec(_policy(cached), 1, *self._size).shape(self._config.backbone)
+        shape = engine.spec.state_spec(_policy(cached), self._batch, *self._size).shape(self._config.backbone)
         kv = torch.randn(shape, generator=torch.Generator().manual_seed(1))
         return state.state_dict() | {"frames_seen": cached + 1, "kv": kv}
+
+    def _memory(self, call: Callable[[], object]) -> int | None:
+        if self._device.type == "cpu":
+            return None
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats(self._device)
+        before = torch.cuda.memory_allocated(self._device)
+        call()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated(self._device) - before
 
     def _time(self, call: Callable[[], object]) -> float:
         """ms."""
