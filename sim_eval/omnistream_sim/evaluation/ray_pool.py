@@ -6,6 +6,8 @@ The run's folder is written by the machine that runs the command; films need a f
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -68,7 +70,9 @@ def run_ray(work: Work, episodes: Sequence[Episode], options: PoolOptions) -> It
     """
     ray = need("ray", "ray", "spreading an evaluation over machines")
     began = not ray.is_initialized()
-    variables = dict.fromkeys(THREADS, str(options.threads))
+    # A policy given as module:name is looked up where this process looks.
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    variables = dict.fromkeys(THREADS, str(options.threads)) | {"PYTHONPATH": path}
     if began:
         ray.init(log_to_driver=False, include_dashboard=False, runtime_env={"env_vars": variables})
     actor_class = ray.remote(num_cpus=options.threads, max_concurrency=2)(RayWorker)
@@ -85,7 +89,7 @@ def run_ray(work: Work, episodes: Sequence[Episode], options: PoolOptions) -> It
                 try:
                     value = ray.get(member.pending)
                 except ray.exceptions.RayError as error:
-                    reason = f"a worker ended: {one_sentence(error)}"
+                    reason = f"a worker ended: {_last_line(error)}"
                     members.remove(member)
                     if episode is None and (not ever_ready or tries.get(-1, 0) >= 3):
                         raise EvaluationError(reason) from error
@@ -113,6 +117,12 @@ def run_ray(work: Work, episodes: Sequence[Episode], options: PoolOptions) -> It
             ray.kill(member.actor)
         if began:
             ray.shutdown()
+
+
+def _last_line(error: BaseException) -> str:
+    """Ray's messages are a remote traceback, with the error at its end."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
 
 
 def _again(

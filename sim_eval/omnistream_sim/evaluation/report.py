@@ -85,7 +85,8 @@ def _about(report: dict[str, Any]) -> list[str]:
             name = stage.removesuffix("_ms")
             lines.append(f"{name + ' ms':<13} p50 {row['p50']:.1f}, p90 {row['p90']:.1f}, p99 {row['p99']:.1f}")
     if (outside := report["timings"]["share_outside"]) == outside:
-        lines.append(f"time       {100 * outside:.1f} % outside simulator and policy")
+        films = 100 * report["timings"]["share_films"]
+        lines.append(f"time       {100 * outside:.1f} % outside simulator and policy, films {films:.1f} %")
     lines += [f"deviation: {words}" for words in report["deviations"]]
     lines += [f"NOT FINISHED: episode {index}: {reason}" for index, reason in report["not_finished"].items()]
     return lines

@@ -109,7 +109,7 @@ def scores(records: Sequence[EpisodeRecord]) -> dict[str, Any]:
 
 
 def timings(records: Sequence[EpisodeRecord]) -> dict[str, Any]:
-    """Latency percentiles, seconds by stage, and the share that is neither simulator nor policy."""
+    """Latency percentiles, seconds by stage, the share that is neither simulator nor policy, and films' part of it."""
     histograms = {"policy_ms": Latencies(), "simulator_ms": Latencies()}
     for record in records:
         for name, histogram in histograms.items():
@@ -121,6 +121,7 @@ def timings(records: Sequence[EpisodeRecord]) -> dict[str, Any]:
         **{name: histogram.summary() for name, histogram in histograms.items()},
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "share_outside": other / total if total else math.nan,
+        "share_films": seconds.get("watcher", 0.0) / total if total else math.nan,
     }
 
 

@@ -186,8 +186,19 @@ def test_the_live_line_knows_how_long_it_takes():
     assert line.line(6, "Avg. Len 1.50", 60.0).endswith("6/10 chains, Avg. Len 1.50, 0.0 steps/s, 1:00 left")
 
 
+@pytest.mark.slow
 def test_with_ray_the_same_results(tmp_path):
     pytest.importorskip("ray", reason='pip install "omnistream[ray]"')
     ours = evaluate(benchmark(*CHAINS), "line_world:Drunkard", options(tmp_path / "here", where="here"))
     rays = evaluate(benchmark(*CHAINS), "line_world:Drunkard", options(tmp_path / "ray", 2, where="ray"))
     assert without_times(ours) == without_times(rays)
+
+
+@pytest.mark.slow
+def test_with_ray_a_crash_is_tried_again_and_reported(tmp_path):
+    pytest.importorskip("ray", reason='pip install "omnistream[ray]"')
+    chains = [("right 1",), ("crash once",), ("crash",), ("raise",)]
+    world = partial(LineWorld, str(tmp_path))
+    report = evaluate(benchmark(*chains, environment=world), walker, options(tmp_path / "run", 1, where="ray"))
+    assert report["episodes"] == 2
+    assert set(report["not_finished"]) == {"2", "3"}
