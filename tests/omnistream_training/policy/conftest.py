@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from omnistream.contract import Action, Camera, Contract, Dimension, Gripper
+from omnistream.episodes import EpisodeWriter
 from omnistream.model.config import BackboneConfig, ModelConfig
 from omnistream.model.omnistream import OmniStream
 from omnistream.policy.config import HeadConfig, LanguageConfig, PolicyConfig, PoolingConfig, VisionConfig
 from omnistream.weights import random_model, save_model
-from omnistream_training.episodes import EpisodeWriter
 from omnistream_training.optim import OptimConfig
 from omnistream_training.policy.command import PolicyWhere, run_policy
 from omnistream_training.policy.config import Noise, PolicyData, PolicyLoss, PolicyRunConfig

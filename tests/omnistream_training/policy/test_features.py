@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from omnistream.episodes import open_dataset
 from omnistream.errors import ConfigError, InputError
 from omnistream.model.omnistream import OmniStream
 from omnistream.policy.config import VisionConfig
 from omnistream.policy.vision import PixelEye, StreamEye
 from omnistream.weights import random_model
-from omnistream_training.episodes import open_dataset
 from omnistream_training.policy import features
 from omnistream_training.policy.features import FeatureCache, FeatureTable
 from omnistream_training.policy.fingerprint import folder_hash

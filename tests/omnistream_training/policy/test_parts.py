@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from omnistream.contract import Contract
+from omnistream.episodes import open_dataset
 from omnistream.errors import ContractError
 from omnistream.policy.network import PolicyOutput
 from omnistream.policy.scaling import ActionScaling
 from omnistream.policy.tokens import WordTokens
-from omnistream_training.episodes import open_dataset
 from omnistream_training.policy.config import Noise, PolicyData, PolicyLoss, PolicyRunConfig
 from omnistream_training.policy.features import FeatureTable
 from omnistream_training.policy.loss import policy_loss

@@ -13,12 +13,12 @@ import pytest
 import torch
 from PIL import Image
 
+from omnistream.episodes import open_dataset
 from omnistream.errors import CheckpointError, ConfigError, InputError
 from omnistream.model.omnistream import OmniStream
 from omnistream.policy import PolicySession, load_policy
 from omnistream.weights import model_hash, random_model, save_model
 from omnistream_training import cli
-from omnistream_training.episodes import open_dataset
 from omnistream_training.journal import read_journal
 from omnistream_training.policy.building import prepare
 from omnistream_training.policy.command import PolicyWhere, run_policy

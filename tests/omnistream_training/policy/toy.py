@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from omnistream.contract import Action, Camera, Contract, Dimension, Gripper
-from omnistream_training.episodes import EpisodeWriter
+from omnistream.episodes import EpisodeWriter
 
 SIZE, STEP, LIMIT, REACH = 64, 0.06, 60, 0.07
 COLOURS = {"red": (220, 40, 40), "green": (40, 200, 60), "blue": (50, 80, 230)}

@@ -13,10 +13,10 @@ import yaml
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
+from omnistream.episodes import open_dataset
 from omnistream.errors import ContractError, InputError
 from omnistream.io.bag_reader import BagReader
 from omnistream.sync import load_mapping_file
-from omnistream_training.episodes import open_dataset
 from omnistream_training.robot_data.bag_import import BagImporter, BagReport, find_bags
 from omnistream_training.robot_data.cli import main
 from omnistream_training.robot_data.sample_bag import START, joints, number_of

@@ -11,8 +11,8 @@ import zipfile
 import numpy as np
 import pytest
 
+from omnistream.episodes import open_dataset
 from omnistream.errors import InputError
-from omnistream_training.episodes import open_dataset
 from omnistream_training.robot_data.calvin_reader import ANNOTATIONS, open_calvin
 from omnistream_training.robot_data.cli import main
 from omnistream_training.robot_data.safe_numpy import read_npy, read_npz, read_pickled_npy

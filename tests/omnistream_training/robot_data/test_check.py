@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from omnistream.contract import Action, Camera, Contract, Dimension, Gripper
-from omnistream_training.episodes import EpisodeWriter, open_dataset
+from omnistream.episodes import EpisodeWriter, open_dataset
 from omnistream_training.robot_data.check import check_dataset
 from omnistream_training.robot_data.cli import main
 

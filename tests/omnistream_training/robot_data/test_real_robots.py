@@ -8,9 +8,9 @@ import hashlib
 import numpy as np
 import pytest
 
+from omnistream.episodes import EpisodeWriter, open_dataset, write_episode
 from omnistream.errors import ContractError, InputError
 from omnistream.sync import load_mapping_file
-from omnistream_training.episodes import EpisodeWriter, open_dataset, write_episode
 from omnistream_training.robot_data.bag_steps import BagSteps
 from omnistream_training.robot_data.check import check_dataset
 from omnistream_training.robot_data.formats import open_any

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omnistream.contract import require_same
+from omnistream.episodes import open_dataset
+from omnistream.episodes.pictures import encode_png
 from omnistream.errors import ConfigError, InputError
-from omnistream_training.episodes import open_dataset
-from omnistream_training.episodes.pictures import encode_png
 from omnistream_training.robot_data.bag_import import BagImporter
 from omnistream_training.robot_data.cli import main
 from omnistream_training.robot_data.example import Example, encode_example

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from omnistream.contract import Contract
+from omnistream.episodes import EpisodeDataset, open_dataset
 from omnistream.errors import ConfigError
 from omnistream.model.omnistream import OmniStream
 from omnistream.policy.config import PolicyShape
@@ -18,7 +19,6 @@ from omnistream.policy.network import PolicyNetwork
 from omnistream.policy.scaling import ActionScaling, scaling_from
 from omnistream.policy.tokens import PretrainedTokens, WordTokens
 from omnistream.weights import default_model, load_model, model_hash
-from omnistream_training.episodes import EpisodeDataset, open_dataset
 from omnistream_training.policy.config import PolicyRunConfig
 from omnistream_training.policy.features import FeatureCache
 from omnistream_training.policy.fingerprint import folder_hash

@@ -25,13 +25,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from omnistream.episodes import Episode, EpisodeDataset
 from omnistream.errors import ConfigError, InputError
 from omnistream.model.omnistream import OmniStream
 from omnistream.policy.config import VisionConfig
 from omnistream.policy.vision import feature_size, grid_of, pixel_tokens, stream_tokens
 from omnistream.stream.preprocess import network_size, preprocess
 from omnistream.weights.identity import model_hash
-from omnistream_training.episodes import Episode, EpisodeDataset
 from omnistream_training.journal import duration
 
 VERSION = 1

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from omnistream.contract import Contract
-from omnistream_training.episodes import Episode
+from omnistream.episodes import Episode
 from omnistream_training.policy.learner import PolicyLearner
 from omnistream_training.policy.samples import Samples
 

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from omnistream.contract import Contract, require_same
+from omnistream.episodes import EpisodeDataset
+from omnistream.episodes.statistics import RunningStatistics
 from omnistream.errors import ConfigError, InputError
 from omnistream.policy.scaling import ActionScaling
 from omnistream.policy.tokens import PretrainedTokens, WordTokens
-from omnistream_training.episodes import EpisodeDataset
-from omnistream_training.episodes.statistics import RunningStatistics
 from omnistream_training.policy.config import Noise, PolicyData
 from omnistream_training.policy.features import FeatureTable
 

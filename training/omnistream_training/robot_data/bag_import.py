@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from omnistream.episodes import EpisodeWriter
+from omnistream.episodes.lerobot_writer import Storage
 from omnistream.errors import InputError
 from omnistream.io.bag_reader import STORAGE_SUFFIXES, is_bag
 from omnistream.sync import Begin, End, Mapping
-from omnistream_training.episodes import EpisodeWriter
-from omnistream_training.episodes.lerobot_writer import Storage
 from omnistream_training.robot_data.bag_steps import BagStep, BagSteps
 
 

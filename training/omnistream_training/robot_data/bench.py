@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from omnistream.contract.strict import build
+from omnistream.episodes import EpisodeWriter, open_dataset
+from omnistream.episodes.lerobot_writer import Storage
+from omnistream.episodes.pictures import encode_jpeg, encode_png
 from omnistream.io.pixels import decode_compressed
 from omnistream.sync import Mapping, load_mapping_file
-from omnistream_training.episodes import EpisodeWriter, open_dataset
-from omnistream_training.episodes.lerobot_writer import Storage
-from omnistream_training.episodes.pictures import encode_jpeg, encode_png
 from omnistream_training.evaluation.table import align_columns
 from omnistream_training.robot_data.bag_steps import BagStep, BagSteps
 from omnistream_training.robot_data.sample_bag import SampleBag, picture, write_sample_bag

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnistream.contract import Action, Camera, Contract, Dimension, Gripper
+from omnistream.episodes.dataset import Episode, EpisodeDataset, EpisodeInfo
+from omnistream.episodes.pictures import check_picture
 from omnistream.errors import InputError
-from omnistream_training.episodes.dataset import Episode, EpisodeDataset, EpisodeInfo
-from omnistream_training.episodes.pictures import check_picture
 from omnistream_training.robot_data.safe_numpy import read_npz, read_pickled_npy
 
 ANNOTATIONS = "lang_annotations/auto_lang_ann.npy"

@@ -15,9 +15,9 @@ from PIL import Image, ImageDraw
 from omnistream.cli.progress import Progress
 from omnistream.cli.report import environment
 from omnistream.contract import contract_to_dict
+from omnistream.episodes import EpisodeDataset
 from omnistream.errors import InputError
 from omnistream.io.files import replacing
-from omnistream_training.episodes import EpisodeDataset
 from omnistream_training.evaluation.table import align_columns
 from omnistream_training.robot_data.check_numbers import NumberChecks
 from omnistream_training.robot_data.check_pictures import PictureChecks

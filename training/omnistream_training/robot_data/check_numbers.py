@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnistream.contract import Contract
-from omnistream_training.episodes import Episode
+from omnistream.episodes import Episode
 from omnistream_training.robot_data.check_rules import Finding, Limits
 
 SHOWN = 3

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from omnistream.episodes import Episode
 from omnistream.errors import InputError
-from omnistream_training.episodes import Episode
 from omnistream_training.robot_data.check_rules import Finding, Limits
 
 THUMBNAIL = (160, 120)

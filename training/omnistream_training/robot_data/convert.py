@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from omnistream.cli.progress import Progress
+from omnistream.episodes import Episode, EpisodeDataset, EpisodeInfo, EpisodeWriter, write_episode
+from omnistream.episodes.lerobot_writer import Storage
 from omnistream.errors import InputError
-from omnistream_training.episodes import Episode, EpisodeDataset, EpisodeInfo, EpisodeWriter, write_episode
-from omnistream_training.episodes.lerobot_writer import Storage
 from omnistream_training.robot_data.rlds_writer import write_rlds
 
 

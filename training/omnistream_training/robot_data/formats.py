@@ -6,10 +6,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from omnistream.contract import Contract
+from omnistream.episodes import EpisodeDataset, open_dataset
+from omnistream.episodes.lerobot_layout import INFO
 from omnistream.errors import InputError
 from omnistream.io.bag_reader import is_bag
-from omnistream_training.episodes import EpisodeDataset, open_dataset
-from omnistream_training.episodes.lerobot_layout import INFO
 from omnistream_training.robot_data.calvin_reader import ANNOTATIONS, is_calvin, open_calvin
 from omnistream_training.robot_data.rlds_reader import is_rlds, open_rlds
 

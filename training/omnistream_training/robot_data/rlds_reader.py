@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnistream.contract import Action, Camera, Contract, Dimension, load_contract
+from omnistream.episodes.dataset import Episode, EpisodeDataset, EpisodeInfo
+from omnistream.episodes.lerobot_layout import read_json
+from omnistream.episodes.pictures import check_picture, decode_picture
 from omnistream.errors import ConfigError, InputError
 from omnistream.io.files import natural_key
-from omnistream_training.episodes.dataset import Episode, EpisodeDataset, EpisodeInfo
-from omnistream_training.episodes.lerobot_layout import read_json
-from omnistream_training.episodes.pictures import check_picture, decode_picture
 from omnistream_training.robot_data.example import Example
 from omnistream_training.robot_data.rlds_protocols import PROTOCOLS, RldsProtocol, relabelled, rlds_protocol
 from omnistream_training.robot_data.tfrecord import TFRecordFile

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from omnistream.contract import Contract, save_contract
+from omnistream.episodes.dataset import Episode, EpisodeDataset
+from omnistream.episodes.pictures import encode_png
 from omnistream.errors import ConfigError
 from omnistream.io.files import replacing
-from omnistream_training.episodes.dataset import Episode, EpisodeDataset
-from omnistream_training.episodes.pictures import encode_png
 from omnistream_training.robot_data.example import Value, encode_example
 from omnistream_training.robot_data.rlds_reader import CONTRACT
 from omnistream_training.robot_data.tfrecord import write_record
