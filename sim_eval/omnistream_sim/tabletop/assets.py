@@ -6,13 +6,13 @@ They are made when first needed, in a temporary folder of the process that is re
 
 from __future__ import annotations
 
-import atexit
 import functools
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 from PIL import Image
@@ -30,7 +30,8 @@ f 1/1/1 2/2/1 3/3/1\nf 1/1/1 3/3/1 4/4/1
 def folder() -> Path:
     """The temporary folder of this process."""
     path = Path(tempfile.mkdtemp(prefix="omnistream-tabletop-"))
-    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    # atexit is not run in the workers of a pool; this is run in both
+    Finalize(None, shutil.rmtree, args=(path,), kwargs={"ignore_errors": True}, exitpriority=0)
     return path
 
 
