@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from omnistream.geometry import rigid
+from omnistream.geometry.paths import path_length
 from omnistream.heads.camera import split_camera
 from omnistream.model.omnistream import OmniStream
 from omnistream_training.data.batch import ClipBatch
@@ -20,7 +21,7 @@ from omnistream_training.data.feed import Feed
 from omnistream_training.data.source import ClipRequest
 from omnistream_training.evaluation.baselines import DepthHistogram, DepthMap, straight_line_ate
 from omnistream_training.evaluation.depth_metrics import DepthSums, depth_metrics
-from omnistream_training.evaluation.trajectory_metrics import path_length, rotation_angle, score_or_worst
+from omnistream_training.evaluation.trajectory_metrics import rotation_angle, score_or_worst
 from omnistream_training.losses.targets import MIN_DEPTH, relative_poses
 
 STRIDE = 4

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from omnistream.errors import InputError
 from omnistream.geometry import rigid
+from omnistream.geometry.align import DegenerateError, umeyama
+from omnistream.geometry.paths import path_length
 from omnistream.geometry.rotations import matrix_from_quaternion
 from omnistream.io.trajectory import read_tum
-from omnistream_training.evaluation.align import DegenerateError, umeyama
 from omnistream_training.evaluation.trajectory_metrics import (
     ape_rmse,
     associate,
-    path_length,
     rotation_angle,
     rpe_rmse,
     score_or_worst,

@@ -12,8 +12,9 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from omnistream.geometry.paths import path_length, straight_line
 from omnistream_training.evaluation.depth_metrics import DepthSums
-from omnistream_training.evaluation.trajectory_metrics import Poses, path_length, rpe_rmse
+from omnistream_training.evaluation.trajectory_metrics import Poses, rpe_rmse
 
 MAX_VALUES = 1 << 20
 
@@ -109,17 +110,6 @@ class DepthMap:
             return np.ones(self.GRID, np.float32)
         everywhere = self.sums[known].sum() / self.counts[known].sum()
         return np.where(known, self.sums / np.maximum(self.counts, 1), everywhere).astype(np.float32)
-
-
-def straight_line(positions: ArrayLike) -> NDArray[np.float64]:
-    """Positions [N, 3] of a straight walk at constant speed, fitted to the given ones by Sim(3).
-
-    That fit is the linear regression on the frame number: Sim(3) gives a line any direction and speed.
-    """
-    points = np.asarray(positions, np.float64)
-    steps = np.arange(len(points)) - (len(points) - 1) / 2
-    centre = points.mean(axis=0)
-    return centre + steps[:, None] * (steps @ (points - centre)) / max(float(steps @ steps), 1e-300)
 
 
 def straight_line_ate(reference: ArrayLike) -> float:

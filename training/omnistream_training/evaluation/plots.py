@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from omnistream.geometry.align import DegenerateError, umeyama
+from omnistream.geometry.paths import straight_line
 from omnistream.io.colours import colour_depth, colour_error, depth_range
 from omnistream.io.files import replacing
-from omnistream_training.evaluation.align import DegenerateError, umeyama
-from omnistream_training.evaluation.baselines import straight_line
 from omnistream_training.evaluation.depth_align import align_depth
 from omnistream_training.evaluation.predict import Track
 from omnistream_training.evaluation.protocols import Protocol

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from omnistream_training.evaluation.align import DegenerateError
+from omnistream.geometry.align import DegenerateError
+from omnistream.geometry.paths import path_length
 from omnistream_training.evaluation.depth_align import align_depth
 from omnistream_training.evaluation.depth_metrics import DepthSums
 from omnistream_training.evaluation.findings import Findings
 from omnistream_training.evaluation.predict import Track
 from omnistream_training.evaluation.protocols import DepthRule, PoseRule, Protocol
-from omnistream_training.evaluation.trajectory_metrics import path_length, score_or_worst, score_trajectory
+from omnistream_training.evaluation.trajectory_metrics import score_or_worst, score_trajectory
 
 MIN_POSES = 3
 STILL = 0.01

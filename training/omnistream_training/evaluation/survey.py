@@ -13,6 +13,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from omnistream.geometry.paths import path_length
 from omnistream.io.files import replacing
 from omnistream_training.evaluation.baselines import DepthHistogram, DepthMap, simple_paths
 from omnistream_training.evaluation.findings import Finding, Findings
@@ -20,7 +21,6 @@ from omnistream_training.evaluation.predict import read_frames, reference_pixels
 from omnistream_training.evaluation.protocols import Protocol
 from omnistream_training.evaluation.score import usable_path
 from omnistream_training.evaluation.sequences import SequenceRef
-from omnistream_training.evaluation.trajectory_metrics import path_length
 
 ALL = 1 << 30
 """As a number of frames: as many as there are."""

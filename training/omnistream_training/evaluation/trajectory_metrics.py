@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from omnistream.errors import InputError
 from omnistream.geometry import rigid
-from omnistream_training.evaluation.align import DegenerateError, umeyama
+from omnistream.geometry.align import DegenerateError, umeyama
+from omnistream.geometry.paths import path_length
 
 Poses = NDArray[np.float64]
 
@@ -93,11 +94,6 @@ def rotation_angle(rotations: ArrayLike) -> NDArray[np.float64]:
     r = np.asarray(rotations, np.float64)
     axis = np.stack([r[..., 2, 1] - r[..., 1, 2], r[..., 0, 2] - r[..., 2, 0], r[..., 1, 0] - r[..., 0, 1]], axis=-1)
     return np.arctan2(np.linalg.norm(axis, axis=-1), np.trace(r, axis1=-2, axis2=-1) - 1)
-
-
-def path_length(poses: ArrayLike) -> float:
-    """m: sum of the steps between positions of poses [N, 4, 4]."""
-    return float(np.linalg.norm(np.diff(np.asarray(poses, np.float64)[:, :3, 3], axis=0), axis=1).sum())
 
 
 def associate(stamps: ArrayLike, others: ArrayLike, max_difference: float) -> NDArray[np.intp]:

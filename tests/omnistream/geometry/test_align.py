@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omnistream.errors import InputError
+from omnistream.geometry.align import DegenerateError, umeyama
 from omnistream.geometry.rotations import matrix_from_quaternion
-from omnistream_training.evaluation.align import DegenerateError, umeyama
 
 
 def random_transform(rng: np.random.Generator) -> tuple[float, np.ndarray, np.ndarray]:
