@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SIMPLER's grid, its gripper rules, and Bridge's normalisation there and back."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from omnistream.errors import ConfigError
+from omnistream.policy.scaling import ActionScaling
+from omnistream_sim.simpler.gripper import LateClose, Sticky, Threshold, WithGripper
+from omnistream_sim.simpler.tasks import BRIDGE, EPISODES, Placement, bridge_task
+
+Q01 = (-0.02873, -0.04170, -0.02609, -0.08092, -0.09289, -0.20718)
+Q99 = (0.02831, 0.04086, 0.04016, 0.08192, 0.07793, 0.20383)
+"""Of Bridge V2's six movements, public dataset_statistics.json."""
+
+
+@pytest.mark.parametrize("name", BRIDGE)
+def test_24_different_starts(name):
+    task = BRIDGE[name]
+    starts = task.placements()
+    assert len(set(starts)) == len(starts) == EPISODES
+    assert task.steps == (120 if name == "eggplant" else 60)
+
+
+def approx(placement, source, target, yaw):
+    return (*placement.source, *placement.target, placement.yaw) == pytest.approx((*source, *target, yaw))
+
+
+def test_starts_by_hand():
+    spoon, carrot, stack, eggplant = (BRIDGE[name].placements() for name in ("spoon", "carrot", "stack", "eggplant"))
+    assert approx(spoon[0], (-0.235, -0.075), (-0.235, 0.075), 0.0)
+    assert approx(spoon[1], (-0.235, -0.075), (-0.235, 0.075), math.pi / 2)
+    assert approx(spoon[23], (-0.085, 0.075), (-0.085, -0.075), math.pi / 2)
+    assert approx(carrot[6], (-0.235, 0.075), (-0.235, -0.075), math.pi)
+    assert approx(carrot[7], (-0.235, 0.075), (-0.235, -0.075), -math.pi / 2)
+    assert approx(stack[0], (-0.21, -0.05), (-0.21, 0.05), 0.0)
+    assert approx(stack[12], (-0.26, -0.1), (-0.26, 0.1), 0.0)
+    assert approx(eggplant[0], (-0.115, 0.191), (-0.125, 0.025), 0.0)
+    assert approx(eggplant[23], (-0.095, 0.221), (-0.125, 0.025), -math.pi / 4)
+    assert isinstance(spoon[0], Placement)
+
+
+def test_an_unknown_task_is_named():
+    with pytest.raises(ConfigError, match="'cup' is unknown; expected some of spoon, carrot, stack, eggplant"):
+        bridge_task("cup")
+
+
+def run(rule, wishes):
+    rule.reset()
+    return [rule(wish) for wish in wishes]
+
+
+def test_threshold():
+    assert run(Threshold(), [1, 0.51, 0.5, 0]) == [1, 1, -1, -1]
+
+
+def test_late_close():
+    assert run(LateClose(2), [1, 0, 1, 0, 0, 0, 1, 0]) == [1, 1, 1, 1, -1, -1, 1, 1]
+    assert run(LateClose(1), [1, 0, 1]) == [1, -1, 1]
+
+
+def test_sticky_holds_a_change_for_its_steps():
+    """Against SIMPLER's rule written down step by step: open, close at step 2, hold 15 steps, then nothing."""
+    wishes = [1.0, 1.0] + [0.0] * 20
+    assert run(Sticky(15), wishes) == [0, 0] + [1] * 15 + [0] * 5
+    assert run(Sticky(3), [0.0, 1.0, 1.0, 1.0, 1.0, 0.0]) == [0, -1, -1, -1, 0, 1]
+    assert run(Sticky(3), [0.5, 0.7, 0.4]) == pytest.approx([0, -0.2, 0.3])  # small changes pass as they are
+
+
+def test_a_rule_sees_every_row_of_a_chunk_and_is_reset():
+    policy = WithGripper(lambda observation, instruction: [[0] * 6 + [-1]] * 3, LateClose(2))
+    for _ in range(2):
+        policy.reset()
+        assert policy({}, "x")[:, 6].tolist() == [1, -1, -1]
+        assert policy({}, "x")[:, 6].tolist() == [-1, -1, -1]
+
+
+@pytest.mark.parametrize("squeeze", [1.0, 0.65])
+def test_normalisation_there_and_back(squeeze):
+    """Bridge's quantiles, then VLM4VLA's clip to +-0.65: what lies within survives, what lies outside is clipped."""
+    scaling = ActionScaling(arm=tuple(range(6)), low=Q01, high=Q99, grippers=((6, 1.0, 0.0),), squeeze=squeeze)
+    low, high = np.array(Q01), np.array(Q99)
+    middle, half = (low + high) / 2, squeeze * (high - low) / 2
+    rng = np.random.default_rng(0)
+    actions = np.column_stack([middle + half * rng.uniform(-1, 1, (100, 6)), rng.integers(0, 2, 100)])
+    moves, opened = scaling.normalise(actions)
+    assert np.abs(moves).max() <= 1 and np.abs(moves).max() > 0.95
+    assert scaling.restore(moves, opened) == pytest.approx(actions, abs=1e-7)
+    far = scaling.restore(*scaling.normalise(np.array([[1.0] * 6 + [1.0]])))
+    assert far[0, :6] == pytest.approx(middle + half, abs=1e-7)
