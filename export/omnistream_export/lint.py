@@ -20,8 +20,8 @@ OPSET = 24
 # Operators of the importer since 10.3 at the latest; Attention came with 10.14, TensorScatter with 10.15.
 OPERATORS = frozenset([
     "Add", "And", "Attention", "Cast", "Clip", "Concat", "Constant", "Conv", "ConvTranspose", "Div", "Equal", "Erf",
-    "Exp", "Expand", "Gather", "GatherND", "Gelu", "Gemm", "Identity", "LayerNormalization", "Less", "MatMul",
-    "Mul", "Neg", "Not", "Pad", "Pow", "ReduceMean", "Relu", "Reshape", "Resize", "Shape", "Sigmoid", "Slice",
+    "Exp", "Expand", "Gather", "GatherND", "Gelu", "Gemm", "Identity", "LayerNormalization", "LeakyRelu", "Less",
+    "MatMul", "Mul", "Neg", "Not", "Pad", "Pow", "ReduceMean", "Relu", "Reshape", "Resize", "Shape", "Sigmoid", "Slice",
     "Softmax", "Split", "Sqrt", "Squeeze", "Sub", "Tanh", "TensorScatter", "Tile", "Transpose", "Unsqueeze", "Where",
 ])  # fmt: skip
 FLOATS = {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
