@@ -31,7 +31,7 @@ from omnistream_ros.pacing import Timetable, wait_until
 from omnistream_ros.parameters import Parameters
 from omnistream_ros.qos import qos_profile
 
-from ..commands import Commander
+from ..commander import Commander
 from ..live import LiveConfig, Moment, open_live
 from .messages import (
     BASE,
