@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from omnistream.errors import ConfigError, OmniStreamError
 from omnistream_sim.evaluation.commands import COMMANDS as BENCHMARKS
+from omnistream_sim.tabletop.task_commands import COMMANDS as TABLETOP
 
 Folder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
 Label = Literal["normals", "ids", "scene_flow", "flow"]
@@ -227,6 +228,7 @@ COMMANDS: dict[str, Any] = {
     "view worlds": view_worlds,
     "view tabletop": view_tabletop,
     **BENCHMARKS,
+    **TABLETOP,
 }
 
 

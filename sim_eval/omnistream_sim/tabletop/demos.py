@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Demonstrations: the expert is disturbed, what it would have done is written down (Laskey et al. 2017, DART).
+
+An episode is a function of the options and its number. Workers put finished ones into OUT.parts, where a stopped run
+finds them again; at the end they are written as one data set in LeRobot's format.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omnistream.contract import Action, Camera, Contract, Dimension, Gripper
+from omnistream.episodes import EpisodeWriter
+from omnistream.errors import ConfigError, InputError
+from omnistream.io.files import replacing, write_bytes
+from omnistream_sim.evaluation.protocols import EvaluationError
+
+from .env import STEP, TURN
+from .expert import Expert
+from .starts import Beginning, chain, start_of_kind
+from .task_env import RATE, TaskWorld, View, instruction
+from .tasks import TASKS, tasks_of
+
+STATE = (
+    *(Dimension(f"tool_{axis}", "m") for axis in "xyz"),
+    *(Dimension(f"tool_{angle}", "rad") for angle in ("roll", "pitch", "yaw")),
+    Dimension("opening", "m"),
+    *(Dimension(f"joint_{number}", "rad") for number in range(1, 8)),
+    Dimension("last_gripper", "1"),
+)
+ACTION = Action(
+    dimensions=(
+        *(Dimension(axis, "m") for axis in "xyz"),
+        *(Dimension(angle, "rad") for angle in ("roll", "pitch", "yaw")),
+        Dimension("gripper", "1"),
+    ),
+    mode="delta",
+    frame="world",
+    grippers=(Gripper(index=6, open=1.0, closed=-1.0),),
+)
+UNITS = np.array([STEP] * 3 + [TURN] * 3 + [1.0])
+"""From the environment's actions to the contract's."""
+ATTEMPTS = 8
+"""Starts that are tried for an episode before the run is given up."""
+_SEEDS = 1 << 60
+"""Demonstrations have seeds from here on, evaluations below."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoOptions:
+    """What is demonstrated. The same options give the same data set."""
+
+    episodes: int
+    tasks: tuple[str, ...] = ()
+    """Kinds or names; none: all. Kinds take turns."""
+    seed: int = 0
+    noise: float = 0.35
+    """Standard deviation of the disturbance, in actions (1: 0.02 m, and 0.025 rad about the vertical)."""
+    disturbed: float = 0.5
+    """Share of the control periods that are disturbed."""
+    later: float = 0.3
+    """Share of the episodes that begin where a chain has got to, not at a start of their own."""
+    max_steps: int = 200
+    view: View = field(default_factory=View)
+    storage: Literal["image", "jpeg", "video"] = "image"
+
+    def __post_init__(self) -> None:
+        if self.episodes < 1 or self.seed < 0 or self.noise < 0 or self.max_steps < 1:
+            raise ConfigError(
+                f"episodes {self.episodes}, seed {self.seed}, noise {self.noise}, max_steps {self.max_steps}; expected "
+                "at least 1, 0, 0 and 1"
+            )
+        if not (0 <= self.disturbed <= 1 and 0 <= self.later <= 1):
+            raise ConfigError(f"disturbed {self.disturbed}, later {self.later}; expected shares from 0 to 1")
+        tasks_of(self.tasks)
+
+    @property
+    def contract(self) -> Contract:
+        """Of the data set."""
+        cameras = tuple(Camera(name, side, side) for name, side in self.view.cameras.items())
+        return Contract(rate=float(RATE), cameras=cameras, state=STATE, action=ACTION)
+
+
+@dataclass(frozen=True, eq=False)
+class Demo:
+    """One attempt."""
+
+    task: str
+    instruction: str
+    success: bool
+    state: NDArray[np.float32]
+    """[T, 15]."""
+    action: NDArray[np.float32]
+    """[T, 7] in the contract's units: what the expert wanted, not what the disturbed arm was told."""
+    pictures: dict[str, NDArray[np.uint8]]
+    """[T, H, W, 3] per camera."""
+
+
+class Demonstrator:
+    """Makes episodes, one after the other, in one simulator."""
+
+    def __init__(self, options: DemoOptions) -> None:
+        self.options = options
+        self._world = TaskWorld(options.view)
+        self._kinds: dict[str, list[str]] = {}
+        for task in tasks_of(options.tasks):
+            self._kinds.setdefault(task.kind, []).append(task.name)
+
+    def attempt(self, number: int, attempt: int) -> Demo:
+        """One try at episode `number`."""
+        options = self.options
+        seed = _SEEDS + (options.seed << 40) + (attempt << 32) + number
+        rng = np.random.default_rng(seed)
+        kind = list(self._kinds)[number % len(self._kinds)]
+        beginning = self._beginning(seed, kind, later=bool(rng.random() < options.later))
+        self._world.reset(beginning.start.plain(), seed)
+        for name in beginning.tasks[:-1]:
+            if not self._do(name, rng, Record()):
+                return _failed(beginning.tasks[-1])
+        record = Record(tuple(options.view.cameras))
+        task = beginning.tasks[-1]
+        success = self._do(task, rng, record)
+        return record.demo(task, instruction(TASKS[task], "seen", seed), success)
+
+    def _beginning(self, seed: int, kind: str, later: bool) -> Beginning:
+        names = self._kinds[kind]
+        draw = seed
+        while later:
+            whole = chain(draw)
+            wanted = [i for i, name in enumerate(whole.tasks) if name in names and i > 0]
+            if wanted:
+                return Beginning(whole.start, whole.tasks[: wanted[0] + 1])
+            draw += 1 << 48
+        return start_of_kind([TASKS[name] for name in names], seed)
+
+    def _do(self, name: str, rng: np.random.Generator, record: Record) -> bool:
+        task, world, options = TASKS[name], self._world, self.options
+        begin = state = world.env.state()
+        expert = Expert(task)
+        for _ in range(options.max_steps):
+            action = expert.action(state)
+            if action is None:
+                return False
+            record.add(world, action)
+            if rng.random() < options.disturbed:
+                action = action.copy()
+                action[:3] += rng.normal(0, options.noise, 3)
+                action[5] += rng.normal(0, options.noise / 2)
+            world.step(np.clip(action, -1, 1))
+            state = world.env.state()
+            if task.solved(begin, state):
+                return True
+        return False
+
+
+class Record:
+    """What is kept of an episode while it runs; without cameras, nothing."""
+
+    def __init__(self, cameras: tuple[str, ...] = ()) -> None:
+        self._cameras = cameras
+        self._rows: list[tuple[NDArray[Any], NDArray[Any]]] = []
+        self._pictures: dict[str, list[NDArray[np.uint8]]] = {name: [] for name in cameras}
+
+    def add(self, world: TaskWorld, action: NDArray[np.float64]) -> None:
+        """What is seen and felt now, and what the expert does about it."""
+        if not self._cameras:
+            return
+        observation: dict[str, Any] = dict(world.look())
+        self._rows.append((observation["state"], action * UNITS))
+        for name, pictures in self._pictures.items():
+            pictures.append(observation[f"rgb_{name}"])
+
+    def demo(self, task: str, told: str, success: bool) -> Demo:
+        """All of it."""
+        if not success:
+            return _failed(task)
+        state, action = (np.array([row[i] for row in self._rows], np.float32) for i in (0, 1))
+        return Demo(task, told, True, state, action, {name: np.array(rows) for name, rows in self._pictures.items()})
+
+
+def make_demos(
+    folder: Path, options: DemoOptions, *, workers: int = 1, progress: Callable[[int, int], None]
+) -> dict[str, Any]:
+    """Write the data set; progress(done, all) counts episodes. Returns {episodes, frames, tried, failed: {task: n}}.
+
+    A stopped run goes on with the same options. ConfigError if the folder is taken, InputError if a run with other
+    options lies beside it, EvaluationError if the expert fails at an episode time and again.
+    """
+    if folder.exists():
+        raise ConfigError(f"{folder} exists already; choose another name")
+    parts = folder.with_name(folder.name + ".parts")
+    _begin(parts, options)
+    missing = [n for n in range(options.episodes) if not _part(parts, n).exists()]
+    progress(options.episodes - len(missing), options.episodes)
+    for count, _ in enumerate(_run(parts, options, missing, workers), options.episodes - len(missing) + 1):
+        progress(count, options.episodes)
+    failed: dict[str, int] = {}
+    with EpisodeWriter(folder, options.contract, storage=options.storage, robot="panda") as writer:
+        for number in range(options.episodes):
+            demo, failures = _load(_part(parts, number))
+            for task in failures:
+                failed[task] = failed.get(task, 0) + 1
+            writer.begin(demo.instruction, source=f"{demo.task}, number {number}")
+            for t, (state, action) in enumerate(zip(demo.state, demo.action, strict=True)):
+                writer.add(state, action, {name: rows[t] for name, rows in demo.pictures.items()})
+            writer.end(success=True)
+        told: dict[str, Any] = {"episodes": writer.episodes, "frames": writer.frames}
+    told |= {"tried": options.episodes + sum(failed.values()), "failed": dict(sorted(failed.items()))}
+    write_bytes(folder / "demos.json", (json.dumps(_plain(options) | told, indent=2) + "\n").encode())
+    shutil.rmtree(parts)
+    return told
+
+
+def _begin(parts: Path, options: DemoOptions) -> None:
+    path, wanted = parts / "options.json", _plain(options)
+    if path.exists():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found != wanted:
+            names = [name for name in wanted if found.get(name) != wanted[name]]
+            raise InputError(f"{parts} holds a run with another {', '.join(names)}; expected the same, or another OUT")
+        return
+    parts.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, (json.dumps(wanted, indent=2) + "\n").encode())
+
+
+def _run(parts: Path, options: DemoOptions, numbers: list[int], workers: int) -> Iterator[int]:
+    """Makes the episodes of these numbers; yields each when it is done."""
+    if workers <= 1:
+        for number in numbers:
+            yield _episode(parts, options, number)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        running: set[Future[int]] = set()
+        for number in numbers:
+            if len(running) >= 2 * workers:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in done)
+            running.add(pool.submit(_episode, parts, options, number))
+        yield from (future.result() for future in running)
+
+
+_mine: dict[DemoOptions, Demonstrator] = {}
+
+
+def _episode(parts: Path, options: DemoOptions, number: int) -> int:
+    if options not in _mine:
+        _mine.clear()
+        _mine[options] = Demonstrator(options)
+    failures: list[str] = []
+    for attempt in range(ATTEMPTS):
+        demo = _mine[options].attempt(number, attempt)
+        if demo.success:
+            _save(_part(parts, number), demo, failures)
+            return number
+        failures.append(demo.task)
+    raise EvaluationError(f"episode {number}: the expert failed {ATTEMPTS} times at {', '.join(sorted(set(failures)))}")
+
+
+def _part(parts: Path, number: int) -> Path:
+    return parts / f"{number:06d}.zip"
+
+
+def _save(path: Path, demo: Demo, failures: list[str]) -> None:
+    arrays = {"state": demo.state, "action": demo.action} | demo.pictures
+    # np.savez_compressed has no level: its 6 takes four times as long as 1, for a fifth less.
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
+        told = {"task": demo.task, "instruction": demo.instruction, "failures": failures}
+        file.writestr("about.json", json.dumps(told))
+        for name, array in arrays.items():
+            with file.open(f"{name}.npy", "w") as entry:
+                np.lib.format.write_array(entry, array, allow_pickle=False)  # type: ignore[no-untyped-call]
+
+
+def _load(path: Path) -> tuple[Demo, list[str]]:
+    with zipfile.ZipFile(path) as file:
+        about = json.loads(file.read("about.json"))
+        arrays = {}
+        for name in file.namelist():
+            if name.endswith(".npy"):
+                with file.open(name) as entry:
+                    arrays[name[:-4]] = np.lib.format.read_array(entry, allow_pickle=False)  # type: ignore[no-untyped-call]
+    state, action = arrays.pop("state"), arrays.pop("action")
+    return Demo(about["task"], about["instruction"], True, state, action, arrays), about["failures"]
+
+
+def _failed(task: str) -> Demo:
+    return Demo(task, "", False, np.zeros((0, 15), np.float32), np.zeros((0, 7), np.float32), {})
+
+
+def _plain(options: DemoOptions) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(options)))
+    return plain
