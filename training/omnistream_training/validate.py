@@ -14,7 +14,7 @@ import torch
 
 from omnistream.geometry import rigid
 from omnistream.geometry.paths import path_length
-from omnistream.heads.camera import split_camera
+from omnistream.heads.camera import in_first_camera
 from omnistream.model.omnistream import OmniStream
 from omnistream_training.data.batch import ClipBatch
 from omnistream_training.data.feed import Feed
@@ -110,7 +110,7 @@ def _predict(model: OmniStream, batch: ClipBatch, policy: str) -> tuple[np.ndarr
     images = batch.network_input(model.config)
     _, heads = model(images, policy=policy, times=batch.times, want=("depth", "pose"))
     assert heads.depth is not None and heads.camera is not None
-    return heads.depth.cpu().numpy(), torch.cat(split_camera(heads.camera), -1).double().cpu().numpy()
+    return heads.depth.cpu().numpy(), torch.cat(in_first_camera(heads.camera), -1).double().cpu().numpy()
 
 
 def _predict_alone(model: OmniStream, batch: ClipBatch) -> np.ndarray:

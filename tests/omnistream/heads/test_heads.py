@@ -6,11 +6,14 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from omnistream.errors import ConfigError
-from omnistream.heads.camera import split_camera
+from omnistream.geometry.rigid import from_translation_quaternion, inverse, to_translation_quaternion, transform
+from omnistream.geometry.rotations import matrix_from_quaternion
+from omnistream.heads.camera import in_first_camera, rays_in_first_camera, split_camera
 from omnistream.heads.dpt import position_map
 from omnistream.heads.heads import HEADS, confidence
 
@@ -96,6 +99,32 @@ def test_camera_head_decodes_to_a_possible_camera():
     assert fov[0, 0].item() == pytest.approx(math.pi / 2)
     _, _, extreme = split_camera(torch.full((1, 9), 50.0))
     assert (extreme > 0).all() and (extreme <= math.pi + 1e-6).all()
+
+
+def test_poses_and_rays_do_not_depend_on_the_frame_that_the_network_chose():
+    generator = torch.Generator().manual_seed(0)
+    raw = torch.randn(2, 4, 9, generator=generator, dtype=torch.float64)
+    rays = torch.randn(2, 4, 3, 5, 6, generator=generator, dtype=torch.float64)
+    translation, quaternion, _ = in_first_camera(raw)
+    assert torch.equal(translation[:, 0], torch.zeros(2, 3, dtype=torch.float64))
+    torch.testing.assert_close(quaternion[:, 0], torch.tensor([[0.0, 0, 0, 1]] * 2, dtype=torch.float64))
+
+    moved_raw, moved_rays = raw.clone(), rays.clone()
+    for b in range(2):  # another frame for every clip, by matrices
+        turn = matrix_from_quaternion(torch.randn(4, generator=generator).numpy())
+        shift = torch.randn(3, generator=generator).numpy()
+        own = transform(turn, shift) @ from_translation_quaternion(raw[b, :, :7].numpy())
+        moved_raw[b, :, :7] = torch.from_numpy(to_translation_quaternion(own))
+        moved_rays[b, ..., :3] = rays[b, ..., :3] @ torch.from_numpy(turn).T + torch.from_numpy(shift)
+        moved_rays[b, ..., 3:] = rays[b, ..., 3:] @ torch.from_numpy(turn).T
+    for before, after in zip(in_first_camera(raw), in_first_camera(moved_raw), strict=True):
+        torch.testing.assert_close(before, after)
+    torch.testing.assert_close(rays_in_first_camera(rays, raw), rays_in_first_camera(moved_rays, moved_raw))
+
+    reference = from_translation_quaternion(raw[0, :, :7].numpy())
+    expected = inverse(reference[0]) @ reference[2]
+    np.testing.assert_allclose(matrix_from_quaternion(quaternion[0, 2].numpy()), expected[:3, :3], atol=1e-12)
+    np.testing.assert_allclose(translation[0, 2], expected[:3, 3], atol=1e-12)
 
 
 def test_position_map_is_centred_and_keeps_the_aspect_ratio():

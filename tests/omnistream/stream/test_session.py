@@ -12,6 +12,8 @@ import torch
 
 from omnistream import StreamSession
 from omnistream.errors import ConfigError, EngineError, InputError, StreamFull
+from omnistream.geometry.rotations import matrix_from_quaternion
+from omnistream.heads.camera import in_first_camera, rays_in_first_camera
 from omnistream.model.omnistream import OmniStream
 from omnistream.stream.preprocess import network_size, preprocess
 
@@ -52,10 +54,15 @@ def test_session_equals_batch_on_the_same_pixels(tiny_model):
     x = torch.stack([preprocess(image, (48, 80), tiny_model.config)[0] for image in clip])[None]
     with torch.no_grad():
         features, heads = tiny_model(x, "sink_window:1,3")
+    translation, quaternion, _ = in_first_camera(heads.camera)
+    rays = rays_in_first_camera(heads.rays, heads.camera)
     for i, result in enumerate(results):
         np.testing.assert_allclose(result.depth, heads.depth[0, i], rtol=1e-4)
         np.testing.assert_allclose(result.features.reshape(-1, 64), features.patches[0, i], atol=2e-4)
-        np.testing.assert_allclose(result.T_world_camera[:3, 3], heads.camera[0, i, :3], atol=1e-4)
+        np.testing.assert_allclose(result.T_world_camera[:3, 3], translation[0, i], atol=1e-4)
+        np.testing.assert_allclose(result.T_world_camera[:3, :3], matrix_from_quaternion(quaternion[0, i]), atol=1e-4)
+        np.testing.assert_allclose(result.rays, rays[0, i], atol=2e-4)
+    assert np.array_equal(results[0].T_world_camera, np.eye(4))
 
 
 def test_only_wanted_heads(tiny_model):
@@ -66,6 +73,17 @@ def test_only_wanted_heads(tiny_model):
         result.points()
     with pytest.raises(ConfigError, match=r"wanted \['smell'\]"):
         stream.step(images(1)[0], want=["smell"])
+
+
+def test_poses_are_the_same_if_nobody_wanted_the_first(tiny_model):
+    clip = images(4)
+    always, late = session(tiny_model), session(tiny_model)
+    expected = [always.step(image) for image in clip]
+    assert late.step(clip[0], want=["features"]).T_world_camera is None
+    assert late.step(clip[1], want=["depth"]).T_world_camera is None
+    result = late.step(clip[2], want=["pose", "rays"])
+    np.testing.assert_array_equal(result.T_world_camera, expected[2].T_world_camera)
+    np.testing.assert_array_equal(result.rays, expected[2].rays)
 
 
 def test_a_backbone_alone_gives_features(tiny_model):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from omnistream.heads.camera import split_camera
+from omnistream.heads.camera import in_first_camera
 from omnistream_training.losses.reduce import fill, masked_mean
 
 MAX_TRANSLATION_ERROR = 100.0
@@ -27,12 +27,12 @@ def camera_loss(
 ) -> dict[str, Tensor]:
     """Terms `translation`, `rotation`, `fov`: L1, summed over components, mean over labelled frames.
 
-    raw: [B, T, 9], the camera head's output. translation [B, T, 3], unit quaternion [B, T, 4] (x y z w, either sign):
-    camera in the world. fov [B, T, 2] (vertical, horizontal; rad). posed, calibrated: [B, T] bool.
+    raw: [B, T, 9], the camera head's output for whole clips. translation [B, T, 3], unit quaternion [B, T, 4] (x y z w,
+    either sign): camera in the clip's first. fov [B, T, 2] (vertical, horizontal; rad). posed, calibrated: [B, T] bool.
     """
-    t, q, f = split_camera(raw)
+    t, q, f = in_first_camera(raw)
     wanted = fill(quaternion, posed[..., None], 0.5)
-    # q and -q are one rotation, and half a turn makes the sign of `split_camera` jump: compare with the nearer one.
+    # q and -q are one rotation, and half a turn makes the sign of `in_first_camera` jump: compare with the nearer one.
     same = (q.detach() * wanted).sum(-1, keepdim=True) >= 0
     wanted = wanted * (2 * same.to(wanted.dtype) - 1)
     moved = (t - fill(translation, posed[..., None], 0.0)).abs().clamp(max=MAX_TRANSLATION_ERROR)

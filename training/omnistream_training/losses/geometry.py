@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from omnistream.errors import ConfigError
+from omnistream.heads.camera import rays_in_first_camera
 from omnistream.heads.heads import HeadOutputs
 from omnistream_training.losses.camera import camera_loss
 from omnistream_training.losses.depth import depth_loss
@@ -69,6 +70,8 @@ def geometry_loss(outputs: HeadOutputs, targets: Targets, config: LossConfig) ->
         terms |= {name: config.depth * term for name, term in parts.items()}
     if outputs.rays is not None and outputs.ray_confidence is not None:
         rays, known = _wide(outputs.rays), targets.posed & targets.calibrated
+        if outputs.camera is not None:
+            rays = rays_in_first_camera(rays, _wide(outputs.camera))
         terms["rays"] = config.rays * ray_loss(
             rays, _wide(outputs.ray_confidence), targets.rays, known, alpha=config.alpha
         )

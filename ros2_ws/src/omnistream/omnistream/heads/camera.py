@@ -1,5 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Camera head: the camera token becomes translation, rotation and field of view (paper section 3.2)."""
+"""Camera head: the camera token becomes translation, rotation and field of view (paper section 3.2).
+
+The paper's pose is relative to the first frame. Ours is too, but the network need not do that subtraction: it places
+every camera, the first one as well, in a frame of its own choosing, and the first one's inverse is applied outside
+(`in_first_camera`, a StreamSession). Where it knows the place, that frame can be the place's, and localising one
+picture is learnt long before comparing two is; elsewhere it can be the first camera's. Frame 0 is the identity exactly.
+"""
 
 from __future__ import annotations
 
@@ -51,3 +57,42 @@ def split_camera(raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     translation, quaternion, fov = raw.split((3, 4, 2), dim=-1)
     unit = F.normalize(quaternion, dim=-1, eps=1e-6)
     return translation, torch.where(unit[..., 3:] < 0, -unit, unit), math.pi * torch.sigmoid(fov)
+
+
+def in_first_camera(raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """[B, T, 9] raw of whole clips -> translation [B, T, 3], unit quaternion [B, T, 4] with w >= 0, fov [B, T, 2]: the
+    pose of each camera in the first one of its clip."""
+    translation, quaternion, fov = split_camera(raw)
+    back = _conjugate(quaternion[:, :1])
+    turned = _multiply(back, quaternion)
+    return (
+        _rotate(back, translation - translation[:, :1]),
+        torch.where(turned[..., 3:] < 0, -turned, turned),
+        fov,
+    )
+
+
+def rays_in_first_camera(rays: Tensor, raw: Tensor) -> Tensor:
+    """[B, T, h, w, 6] rays in the network's own frame, with the raw cameras of their clips -> in the first camera."""
+    translation, quaternion, _ = split_camera(raw[:, :1])
+    back = _conjugate(quaternion)[:, :, None, None]
+    origin, direction = rays.split(3, dim=-1)
+    return torch.cat([_rotate(back, origin - translation[:, :, None, None]), _rotate(back, direction)], -1)
+
+
+def _conjugate(q: Tensor) -> Tensor:
+    return torch.cat([-q[..., :3], q[..., 3:]], -1)
+
+
+def _multiply(a: Tensor, b: Tensor) -> Tensor:
+    """Hamilton product, x y z w; broadcasts."""
+    a, b = torch.broadcast_tensors(a, b)
+    (u, s), (v, t) = (a[..., :3], a[..., 3:]), (b[..., :3], b[..., 3:])
+    return torch.cat([s * v + t * u + torch.linalg.cross(u, v), s * t - (u * v).sum(-1, keepdim=True)], -1)
+
+
+def _rotate(q: Tensor, v: Tensor) -> Tensor:
+    """Vectors [..., 3] turned by unit quaternions [..., 4]; broadcasts."""
+    u, v = torch.broadcast_tensors(q[..., :3], v)
+    twice = 2 * torch.linalg.cross(u, v)
+    return v + q[..., 3:] * twice + torch.linalg.cross(u, twice)

@@ -28,11 +28,12 @@ class HeadOutputs:
     depth_confidence: Tensor | None = None
     """[B, T, H, W] raw; the confidence is 1 + exp of it."""
     rays: Tensor | None = None
-    """[B, T, H/2, W/2, 6]: origin and direction in the world; point = origin + depth * direction."""
+    """[B, T, H/2, W/2, 6]: origin and direction in the frame that `camera` is in, see `rays_in_first_camera`; point =
+    origin + depth * direction."""
     ray_confidence: Tensor | None = None
     """[B, T, H/2, W/2] raw."""
     camera: Tensor | None = None
-    """[B, T, 9] raw: see `split_camera`."""
+    """[B, T, 9] raw, in a frame of the network's choosing: see `split_camera` and `in_first_camera`."""
 
     @property
     def depth(self) -> Tensor | None:

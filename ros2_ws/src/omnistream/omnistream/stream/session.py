@@ -103,6 +103,7 @@ class StreamSession:
         self._state: StreamState | None = None
         self._first_stamp: float | None = None
         self._last_stamp: float | None = None
+        self._T_first_own: NDArray[np.float64] | None = None  # from the network's frame into frame 0's camera
 
     @property
     def outputs(self) -> frozenset[str]:
@@ -167,6 +168,7 @@ class StreamSession:
     def reset(self) -> None:
         """Forget all frames: the next image is frame 0, the origin of a new world. It may have another size."""
         self._first_stamp = self._last_stamp = None
+        self._T_first_own = None
         self._source_size = None
         if self._state is not None:
             self._state.reset()
@@ -196,10 +198,13 @@ class StreamSession:
         frames = preprocess(image, self.network_size(*size), self.config)
         prepared = time.perf_counter()
         index = self._state.frames_seen
-        out = self.engine.step(self._state, frames, torch.tensor([at], dtype=torch.float64), wanted & set(HEADS))
+        run = wanted & set(HEADS)
+        if index == 0:  # poses of later frames are told relative to this one
+            run |= self.outputs & {"pose"}
+        out = self.engine.step(self._state, frames, torch.tensor([at], dtype=torch.float64), run)
         timings = {"preprocess": (prepared - begin) * 1e3, "backbone": out.backbone_ms, "heads": out.heads_ms}
         try:
-            result = self._result(out, index, stamp, at, (frames.shape[-2], frames.shape[-1]), timings)
+            result = self._result(out, index, stamp, at, (frames.shape[-2], frames.shape[-1]), timings, wanted)
         except Exception:  # a head gave NaN, say: the frame does not count
             self._state.take_back()
             raise
@@ -228,14 +233,20 @@ class StreamSession:
         at: float,
         size: tuple[int, int],
         timings: dict[str, float],
+        wanted: frozenset[str],
     ) -> StepResult:
         heads = out.heads
         patch = self.config.backbone.patch_size
         pose = K = None
         if heads.camera is not None:
             translation, quaternion, fov = (part[0].double().cpu().numpy() for part in split_camera(heads.camera))
-            pose = rigid.transform(matrix_from_quaternion(quaternion), translation)
-            K = intrinsics_from_fov((float(fov[0]), float(fov[1])), size)
+            own = rigid.transform(matrix_from_quaternion(quaternion), translation)
+            if index == 0:
+                self._T_first_own = rigid.inverse(own)
+            assert self._T_first_own is not None
+            if "pose" in wanted:
+                pose = np.eye(4) if index == 0 else self._T_first_own @ own
+                K = intrinsics_from_fov((float(fov[0]), float(fov[1])), size)
         return StepResult(
             index=index,
             stamp=stamp,
@@ -243,7 +254,7 @@ class StreamSession:
             network_size=size,
             depth=_numpy(heads.depth),
             depth_confidence=None if heads.depth_confidence is None else _numpy(confidence(heads.depth_confidence)),
-            rays=_numpy(heads.rays),
+            rays=self._in_first_camera(_numpy(heads.rays)),
             ray_confidence=None if heads.ray_confidence is None else _numpy(confidence(heads.ray_confidence)),
             T_world_camera=pose,
             K=K,
@@ -252,6 +263,13 @@ class StreamSession:
             scale=self.scale,
             timings=timings,
         )
+
+    def _in_first_camera(self, rays: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
+        """[h, w, 6] rays, from the network's own frame into the camera of frame 0."""
+        if rays is None or self._T_first_own is None:
+            return rays
+        turn, shift = self._T_first_own[:3, :3].astype(np.float32), self._T_first_own[:3, 3].astype(np.float32)
+        return np.concatenate([rays[..., :3] @ turn.T + shift, rays[..., 3:] @ turn.T], -1)
 
 
 def _numpy(value: torch.Tensor | None) -> NDArray[np.float32] | None:
