@@ -21,6 +21,7 @@ setup(
     entry_points={
         "console_scripts": [
             "camera_source = omnistream_ros.camera_source:main",
+            "episode_recorder = omnistream_ros.episode_recorder:main",
             "omnistream-up = omnistream_ros.up:main",
         ],
         "omnistream.info": ["ros = omnistream_ros.info:section"],

@@ -2,6 +2,7 @@
 """`omnistream-data`: from what robots record to data sets that policies are trained on.
 
     omnistream-data topics BAG                                    what is in a bag, and a mapping to start from
+    omnistream-data record --mapping robot.yaml --directory bags  a node that records episodes (ROS 2)
     omnistream-data import BAG... --mapping robot.yaml --out SET  bags to a data set (LeRobot v3)
     omnistream-data convert SRC --out SET                         LeRobot, RLDS, CALVIN to LeRobot v3 or RLDS
     omnistream-data check SET                                     rates, gaps, ranges, outliers, frozen pictures, ...
@@ -13,6 +14,8 @@ be read; 4 a mapping or contract does not fit; 6 the results cannot be written; 
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -50,6 +53,30 @@ def topics(bag: Bag, /, *, mapping: Path | None = None) -> int:
             mapping.write_text(draft_mapping(reader))
             print(f"wrote {mapping}; read it through before you use it")
         return FINDINGS if reader.lost else OK
+
+
+def record(*, mapping: Path, directory: Path = Path("episodes"), instruction: str = "") -> int:
+    """Start the recorder node: one mcap bag per episode. Needs ROS 2; Ctrl-C ends it.
+
+    Begin and end episodes with `ros2 service call /recorder/start std_srvs/srv/Trigger`, then success, failure, stop or
+    discard in place of start.
+
+    Args:
+        mapping: Which topics mean what.
+        directory: Folder that gets the bags.
+        instruction: What the robot is told, until an instruction comes on the mapping's topic.
+    """
+    from omnistream.sync import load_mapping_file
+
+    load_mapping_file(mapping)
+    parameters = [f"mapping:={mapping.absolute()}", f"directory:={directory.absolute()}"]
+    parameters += [f"instruction:={json.dumps(instruction)}"] if instruction else []  # YAML reads JSON's quotes
+    words = [word for parameter in parameters for word in ("-p", parameter)]
+    command = [sys.executable, "-m", "omnistream_ros.up", "recorder", "--ros-args", *words]
+    try:
+        return subprocess.call(command)
+    except KeyboardInterrupt:
+        return OK  # the node had it too
 
 
 def import_(
@@ -193,7 +220,14 @@ def bench(*, megabytes: float = 300.0, report: Path | None = None) -> int:
 
 def main(args: list[str] | None = None) -> int:
     """Entry point; returns the exit status, and raises SystemExit(2) for wrong usage."""
-    commands: dict[str, Any] = {"topics": topics, "import": import_, "convert": convert, "check": check, "bench": bench}
+    commands: dict[str, Any] = {
+        "topics": topics,
+        "record": record,
+        "import": import_,
+        "convert": convert,
+        "check": check,
+        "bench": bench,
+    }
     try:
         return int(
             tyro.extras.subcommand_cli_from_dict(

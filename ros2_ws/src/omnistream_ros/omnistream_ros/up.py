@@ -35,6 +35,9 @@ EXIT_ON_FAILURE = ("--ros-args", "-p", "exit_on_failure:=true", "--")
 NODES = {
     "camera": NodeModule("omnistream_ros.camera_source", "publishes a video, folder or rosbag2 as a camera does"),
     "perception": NodeModule("omnistream_perception.node", "images in; depth, pose, features and points out", True),
+    "recorder": NodeModule(
+        "omnistream_ros.episode_recorder", "records episodes into mcap, begun and ended by services"
+    ),
     "simulator": NodeModule("omnistream_sim.tabletop.ros.node", "a simulated robot at a table and its cameras"),
 }
 DEMO = "demo"
