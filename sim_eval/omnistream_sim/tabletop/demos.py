@@ -194,8 +194,9 @@ def make_demos(
 ) -> dict[str, Any]:
     """Write the data set; progress(done, all) counts episodes. Returns {episodes, frames, tried, failed: {task: n}}.
 
-    A stopped run goes on with the same options. ConfigError if the folder is taken, InputError if a run with other
-    options lies beside it, EvaluationError if the expert fails at an episode time and again.
+    A stopped run goes on with the same options; with fewer episodes, it ends sooner. ConfigError if the folder is
+    taken, InputError if a run with other options lies beside it, EvaluationError if the expert fails at an episode time
+    and again.
     """
     if folder.exists():
         raise ConfigError(f"{folder} exists already; choose another name")
@@ -224,6 +225,7 @@ def make_demos(
 
 def _begin(parts: Path, options: DemoOptions) -> None:
     path, wanted = parts / "options.json", _plain(options)
+    del wanted["episodes"]  # a run may be made longer, or cut short: the first so many episodes stay the same
     if path.exists():
         found = json.loads(path.read_text(encoding="utf-8"))
         if found != wanted:

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ pytest.importorskip("pybullet", reason='needs PyBullet: pip install "omnistream[
 
 from omnistream.errors import ConfigError
 from omnistream.policy.tokens import words_of
+from omnistream_sim.cli import main
 from omnistream_sim.evaluation.episode import run_episode
 from omnistream_sim.evaluation.protocols import Observation
 from omnistream_sim.evaluation.scores import Rate
@@ -213,3 +216,21 @@ def test_benchmarks_are_balanced_and_refuse_what_makes_no_sense() -> None:
     report = {"task_info": {"lift_red": {"success": 1, "total": 2}, "lift_blue": {"success": 2, "total": 2}}}
     assert by_kind(report) == {"lift": Rate(3, 4)}
     assert set(BLOCKS) == {task.block for task in TASKS.values() if task.block}
+
+
+def test_the_command_scores_a_policy_by_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    words = ["tabletop", "--policy", "omnistream_sim.tabletop.policies:random", "--out", str(out), "--episodes", "1"]
+    words += ["--tasks", "button", "lift", "--static", "32", "--gripper", "0", "--max-steps", "6", "--videos", "0"]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "kind of task" in said and "expert that picks at random" in said
+    kinds = json.loads((out / "kinds.json").read_text())
+    assert set(kinds["kinds"]) == {"button", "lift"} and 0 < kinds["picked_at_random"] < 0.2
+    assert main([*words, "--told", "blank"]) == 1  # another run lies there
+    assert "told" in capsys.readouterr().err
+
+
+def test_the_command_checks_the_experts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "tabletop", "--episodes", "1", "--chains", "0", "--tasks", "button"]) == 0
+    assert "100.0%" in capsys.readouterr().out
