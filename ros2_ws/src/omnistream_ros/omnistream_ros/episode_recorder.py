@@ -105,6 +105,7 @@ class EpisodeRecorder(Node):
         self._timer = self.create_timer(DISCOVERY_S, self._look_around, clock=steady)
         self._diagnostics = Diagnostics(self, hardware_id="episodes")
         self._diagnostics.add("recording", self.report)
+        self.get_logger().info(f"waiting for ~/{START}; {len(self._topics)} topics, bags go to {self._directory}")
 
     def stop(self) -> None:
         """Before the process ends: an open episode is kept, with nothing said of its success."""
