@@ -15,7 +15,7 @@ be read; 4 a mapping or contract does not fit; 6 the results cannot be written; 
 from __future__ import annotations
 
 import json
-import subprocess
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -72,11 +72,8 @@ def record(*, mapping: Path, directory: Path = Path("episodes"), instruction: st
     parameters = [f"mapping:={mapping.absolute()}", f"directory:={directory.absolute()}"]
     parameters += [f"instruction:={json.dumps(instruction)}"] if instruction else []  # YAML reads JSON's quotes
     words = [word for parameter in parameters for word in ("-p", parameter)]
-    command = [sys.executable, "-m", "omnistream_ros.up", "recorder", "--ros-args", *words]
-    try:
-        return subprocess.call(command)
-    except KeyboardInterrupt:
-        return OK  # the node had it too
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "omnistream_ros.up", "recorder", "--ros-args", *words])
 
 
 def import_(
