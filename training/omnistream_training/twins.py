@@ -7,7 +7,7 @@
     anchor-S    sink_window:1,1: the first frame and itself, the twin for pose, which is relative to the first
 
 Parameters, initial weights, clips, their order and the number of steps are the same for all of one seed S. MINUTES is
-what all runs together may take: a step of each stage is measured once and the stages are scaled to fit, which is
+what all runs together may take: a step of each stage is measured once and the stages are cut down to fit, which is
 written down in OUT/config.yaml. Runs are made seed by seed, so that what is there at any moment can be compared. A
 stopped experiment goes on when the same command is given again.
 
@@ -26,7 +26,7 @@ from pathlib import Path
 import torch
 
 from omnistream.errors import OmniStreamError
-from omnistream_training.budget import fit_to, seconds_per_step
+from omnistream_training.budget import RESERVE, fit_to, seconds_per_step
 from omnistream_training.config import TrainConfig
 from omnistream_training.config_file import load_config, save_config
 from omnistream_training.presets import preset
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def planned(out: Path, minutes: float, options: argparse.Namespace) -> TrainConfig:
-    """The configuration that all runs share: OUT/config.yaml, else the preset scaled to `minutes` for all of them."""
+    """The configuration that all runs share: OUT/config.yaml, else the preset cut down to `minutes` for all of them."""
     path = out / CONFIG
     device = resolve_device(options.device)
     if device == "cpu":
@@ -66,8 +66,11 @@ def planned(out: Path, minutes: float, options: argparse.Namespace) -> TrainConf
     if path.exists():
         return load_config(path, base)
     base = dataclasses.replace(base, eval_every=0)  # evaluations only at the end: they cost, and decide nothing here
-    runs = len(KINDS) * len(options.seeds)
-    base = fit_to(base, minutes / runs, seconds_per_step(base, device))
+    seconds = seconds_per_step(base, device)
+    whole = sum(stage.steps * cost for stage, cost in zip(base.stages, seconds, strict=True)) / 60 / (1 - RESERVE)
+    each = minutes / (len(KINDS) * len(options.seeds))
+    if each < whole:
+        base = fit_to(base, each, seconds)
     save_config(base, path)
     return base
 

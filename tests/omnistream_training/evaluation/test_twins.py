@@ -12,6 +12,7 @@ import yaml
 
 from omnistream.model.config import PRESETS, BackboneConfig, HeadConfig, ModelConfig
 from omnistream.weights import load_model
+from omnistream_training import twins
 from omnistream_training.config import TrainConfig
 from omnistream_training.config_file import load_config
 from omnistream_training.evaluation.cli import main as evaluate
@@ -34,7 +35,7 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-u
     monkeypatch.setitem(PRESETS, "micro", MICRO)
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
 
-    def run(*more: str, minutes: str = "0.02") -> int:
+    def run(*more: str, minutes: str = "1000") -> int:
         recipe = str(tmp_path / "recipe.yaml")
         out = [str(tmp_path / "runs"), minutes, "--preset", "toy", "--config", recipe, "--device", "cpu"]
         return main([*out, "--seeds", "0", "1", *more])
@@ -47,7 +48,7 @@ def test_all_runs_differ_in_policy_and_seed_alone_and_a_stopped_experiment_goes_
     runs = tmp_path / "runs"
     assert sorted(path.name for path in runs.iterdir()) == ["config.yaml"]
     shared = (runs / "config.yaml").read_bytes()
-    assert train(minutes="5000") == FINISHED  # the budget was spent on a plan at the first start
+    assert train(minutes="0.001") == FINISHED  # the plan was made at the first start
     assert (runs / "config.yaml").read_bytes() == shared
     configs = {path.name: load_config(path / "config.yaml", TrainConfig()) for path in runs.iterdir() if path.is_dir()}
     assert sorted(configs) == sorted(f"{kind}-{seed}" for kind in KINDS for seed in (0, 1))
@@ -68,6 +69,13 @@ def test_all_runs_differ_in_policy_and_seed_alone_and_a_stopped_experiment_goes_
     before = {path: path.stat().st_mtime_ns for path in runs.rglob("*.safetensors")}
     assert train() == FINISHED
     assert before == {path: path.stat().st_mtime_ns for path in runs.rglob("*.safetensors")}
+
+
+def test_all_runs_together_fit_the_minutes(train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(twins, "seconds_per_step", lambda config, device: [3.0, 6.0])
+    assert train("--now", "0", minutes="3") == STOPPED
+    stages = load_config(tmp_path / "runs" / "config.yaml", TrainConfig()).stages
+    assert 0 < 6 * (stages[0].steps * 3 + stages[1].steps * 6) <= 3 * 60  # six runs
 
 
 def test_the_comparison_of_all_runs(train, data: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
