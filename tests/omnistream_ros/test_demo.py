@@ -15,8 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 
+from omnistream.errors import InputError
 from omnistream.io.recording_writer import RecordingWriter
 from omnistream.weights import random_model, save_model
+from omnistream_ros.demo import _parser, choose_source
+from omnistream_ros.demo_sources import SHIPPED_RECORDING, missing_physics
 from omnistream_ros.testing import SMALL_MODEL
 
 pytestmark = pytest.mark.ros
@@ -114,6 +117,8 @@ def test_a_recording_goes_through_two_nodes_into_report_and_pictures(
     assert report["latency_ms"]["total"]["p50"] < report["latency_ms"]["end to end"]["p50"]
     assert report["cache"]["slots"] == 16 and report["cache"]["bytes"] > 0
     assert report["scores"]["depth"]["images"] > 0 and report["scores"]["path"]["poses"] > 0
+    assert report["scores"]["depth"]["constant_abs_rel"] == 0, "the truth is 2 m everywhere"
+    assert report["scores"]["path"]["line_ate_percent"] == pytest.approx(0, abs=1e-9), "and the walk is straight"
     assert report["environment"]["machine"]["cores usable"] >= 1
     with Picture.open(demo.out / "contact_sheet.png") as sheet:
         assert sheet.width > 600 and sheet.height > 600
@@ -121,6 +126,34 @@ def test_a_recording_goes_through_two_nodes_into_report_and_pictures(
     for word in ("40 sent", "end to end", "p99", "MiB", "report.json", "contact_sheet.png"):
         assert word in output
     assert "mean nothing" in output, "random weights must be named as what they are"
+
+
+@pytest.mark.skipif(bool(missing_physics()), reason=f"the simulator needs {missing_physics()}")
+def test_the_simulators_camera_is_scored_against_its_truth(weights: Path, demo: Demo) -> None:
+    demo.start("--weights", weights, "--duration", 6, "--seed", 7)
+    code, output = demo.finish()
+    assert code == 0, output
+    assert "free camera about the shipped tabletop, seed 7" in output and "this machine keeps up with" in output
+    report = json.loads((demo.out / "report.json").read_text())
+    assert report["camera"]["published"] > 6 and report["perception"]["lost"] == 0
+    depth, path = report["scores"]["depth"], report["scores"]["path"]
+    assert 0.05 < depth["constant_abs_rel"] < 1 and 0.05 < depth["constant_delta1"] < 1, "a table is not a wall"
+    assert path["reference_length"] > 0 and 0 < path["line_ate_percent"] <= path["still_ate_percent"]
+    for word in ("AbsRel", "best constant", "straight line", "standing still", "mean nothing"):
+        assert word in output
+    with Picture.open(demo.out / "contact_sheet.png") as sheet:
+        assert sheet.width > 900
+
+
+def test_without_pybullet_the_shipped_recording_is_streamed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "pybullet", None)  # as where it is not installed
+    chosen = choose_source(_parser().parse_args([]))
+    assert chosen.name == "camera" and str(SHIPPED_RECORDING) in " ".join(chosen.arguments)
+    assert "PyBullet" in capsys.readouterr().out
+    with pytest.raises(InputError, match="PyBullet.*not installed: pip install"):
+        choose_source(_parser().parse_args(["simulator"]))
 
 
 def test_an_input_that_does_not_exist_is_refused_before_anything_starts(demo: Demo) -> None:

@@ -50,6 +50,11 @@ def test_no_number_that_anything_draws_leads_to_a_held_out_sequence(monkeypatch:
     assert all(min(numbers_of(clip_seed(SEED, clip))) > last for clip in range(20 * CLIPS))
 
 
+def test_nor_to_the_clip_of_the_demo() -> None:
+    demo = pytest.importorskip("omnistream_ros.demo_sources", reason="needs rclpy")
+    assert min(numbers_of(demo.SEED)) > FIRST_NUMBER + (1 << 32)
+
+
 def test_the_acceptance_run_at_toy_size(tmp_path: Path) -> None:
     config = ModelConfig(
         backbone=BackboneConfig(dim=32, depth=4, heads=2),

@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from omnistream.errors import InputError
+from omnistream.geometry import rigid
 from omnistream.io.colours import DEPTH, NO_VALUE, FeatureColours, colour_depth, depth_range
 from omnistream.io.frames import Frame
-from omnistream.io.page import BOX, GAP, HEADER, MARGIN, plain
+from omnistream.io.page import BOX, FOOTER, GAP, GREY, HEADER, MARGIN, plain
 from omnistream.io.sheet import ContactSheet
 from omnistream.stream.result import StepResult
 
@@ -95,13 +96,13 @@ def test_columns_and_cells(tmp_path: Path) -> None:
     sheet.save(tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as opened:
         picture = opened.convert("RGB")
-    assert picture.width == 2 * MARGIN + 5 * (BOX[0] + GAP) - GAP  # image, depth, features, reference, error
+    assert picture.width == 2 * MARGIN + 5 * (BOX[0] + GAP) - GAP  # image, reference, depth, error, features
     for row, number in enumerate((0, 2, 4)):  # evenly spaced, the last one included
         assert np.abs(cell(picture, row, 0).astype(int) - number * 10).max() <= 1
     near, far = depth_range([np.array([1.0] * 9 + [2.0] * 9 + [3.0] * 36)])
-    np.testing.assert_array_equal(cell(picture, 0, 1)[0, 0], colour_depth(np.array([[1.0]]), near, far)[0, 0])
-    np.testing.assert_array_equal(cell(picture, 2, 1), cell(picture, 2, 3))  # the same depth has the same colour
-    assert cell(picture, 2, 4).max() < cell(picture, 0, 4).max()  # no error is dark
+    np.testing.assert_array_equal(cell(picture, 0, 2)[0, 0], colour_depth(np.array([[1.0]]), near, far)[0, 0])
+    np.testing.assert_array_equal(cell(picture, 2, 1), cell(picture, 2, 2))  # the same depth has the same colour
+    assert cell(picture, 2, 3).max() < cell(picture, 0, 3).max()  # no error is dark
 
 
 def test_relative_depth_is_brought_to_the_reference_by_one_factor() -> None:
@@ -110,13 +111,34 @@ def test_relative_depth_is_brought_to_the_reference_by_one_factor() -> None:
         sheet.add(frame(number, reference=3 * depth), result(number, depth=depth))
     picture = sheet.render()
     for row in range(2):
-        np.testing.assert_array_equal(cell(picture, row, 1), cell(picture, row, 3))
+        np.testing.assert_array_equal(cell(picture, row, 1), cell(picture, row, 2))
 
 
 def test_untrained_depth_is_not_compared() -> None:
     sheet = ContactSheet("t", "random weights", "none")
     sheet.add(frame(0, reference=3.0), result(0))
     assert sheet.render().width == 2 * MARGIN + 4 * (BOX[0] + GAP) - GAP
+
+
+@pytest.mark.parametrize(("scale", "size"), [("metric", 1.0), ("relative", 20.0)])
+def test_both_paths_lie_on_each_other_when_they_are_the_same(scale: str, size: float) -> None:
+    """In another world, and in another unit where that is open."""
+    turn = rigid.from_translation_quaternion([5, -3, 2, 0.1, 0.7, 0.2, 0.68])
+    pictures = []
+    for off in (0.0, 0.4):
+        sheet = ContactSheet("t", "s", scale)
+        for number in range(9):
+            way = np.eye(4)
+            way[:3, 3] = [np.sin(number / 3), 0.1 * number, number / 9]
+            own = way.copy()
+            own[:3, 3] *= size
+            own[0, 3] += size * off * (number > 4)
+            true = dataclasses.replace(frame(number), T_world_camera=turn @ way)
+            sheet.add(true, dataclasses.replace(result(number), T_world_camera=own))
+        image = sheet.render()
+        pictures.append(np.asarray(image)[-FOOTER : -FOOTER + 110, MARGIN : MARGIN + BOX[0]].astype(int))
+    grey = [int((np.abs(picture - GREY).max(axis=-1) < 12).sum()) for picture in pictures]
+    assert grey[0] < 40 < grey[1], "the reference is hidden behind the same path, and shows beside another"
 
 
 def test_features_alone_and_other_sizes() -> None:

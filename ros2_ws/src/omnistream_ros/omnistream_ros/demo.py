@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`omnistream-up demo`: a camera process and a perception process stream a recording; this one listens and reports."""
+"""`omnistream-up demo`: the simulator (or a recording) and the perception node as two processes; this one listens, and
+reports what came back against the truth."""
 
 from __future__ import annotations
 
@@ -10,24 +11,20 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import omnistream
 from omnistream.cli.report import write_report
 from omnistream.errors import InputError, OmniStreamError
-from omnistream.io import open_source
+from omnistream_ros.demo_pace import measured_rate
 from omnistream_ros.demo_report import report, table, untrained
+from omnistream_ros.demo_sources import SHIPPED_RECORDING, SIMULATOR, Source, missing_physics, recording, simulator
 from omnistream_ros.domains import reserved_domain_id
 from omnistream_ros.environment import MAX_DOMAIN_ID, loopback_environment
 from omnistream_ros.processes import ChildProcess, ProcessGroup, ros_parameters
 from omnistream_ros.recorder import Recorder
 from omnistream_ros.running import spinning
 from omnistream_ros.up import NODES
-
-SHIPPED_RECORDING = Path(omnistream.__file__).parent / "assets" / "recording_room"
-IMAGE_TOPIC = "/camera/image_raw"
 
 START_LIMIT_S = 120.0
 """Loading a large model from a slow disk takes a while; more than this is a fault."""
@@ -36,30 +33,16 @@ STALL_LIMIT_S = 30.0
 QUIET_S = 0.8
 """No result for so long after the last image: the node is done, and its status, sent at 2 Hz, says so."""
 DRAIN_LIMIT_S = 15.0
+GRACE_S = 15.0
+"""Until nodes that were asked to end are made to: on a busy machine an interpreter takes seconds to go."""
+RECORDING_S, SIMULATOR_S = 120.0, 25.0
+"""Streaming stops after so many seconds: on a slow machine the simulator then shows fewer frames."""
+LONGEST_GAP_S = 5.0
+"""Between two images of the simulator, which a busy machine may slow down; a real camera's gaps mean something."""
 
 
 class DemoFailed(RuntimeError):
     """The demo cannot go on; the message is for the user."""
-
-
-@dataclass(frozen=True)
-class Recording:
-    """What is going to be streamed."""
-
-    path: str
-    description: str
-    size: tuple[int, int]
-    """(height, width) of its first image."""
-    rate: float
-
-    @staticmethod
-    def open(path: str, topic: str | None) -> Recording:
-        """Looks at the first image. Raises InputError when there is none, or the recording cannot be read."""
-        source = open_source(path, topic=topic, on_error="skip")
-        first = next(iter(source), None)
-        if first is None:
-            raise InputError(f"{source.description}: none of its images can be read")
-        return Recording(path, source.description, (first.image.shape[0], first.image.shape[1]), source.rate or 30.0)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.node_args = words[split + 1 :]
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)  # both end the children through `with`
     try:
-        Demo(options, Recording.open(options.input, options.topic)).run()
+        Demo(options, choose_source(options)).run()
     except OmniStreamError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 2
@@ -85,15 +68,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def choose_source(options: argparse.Namespace) -> Source:
+    """What the words ask for. Without any: the simulator, or where it cannot run the recording that is shipped.
+
+    Raises:
+        InputError: it cannot be read, or cannot run here.
+    """
+    if options.input == SIMULATOR or (options.input is None and not (missing := missing_physics())):
+        return simulator(options.seed, options.scene, options.rate)
+    if options.input is not None:
+        return recording(options.input, options.topic, options.rate)
+    print(f"demo: the simulator needs {missing}: the recording that comes with OmniStream is streamed instead")
+    return recording(str(SHIPPED_RECORDING), rate=options.rate)
+
+
 class Demo:
     """One run, from the start of the processes to the written report."""
 
-    def __init__(self, options: argparse.Namespace, recording: Recording) -> None:
+    def __init__(self, options: argparse.Namespace, source: Source) -> None:
         self._options = options
-        self._recording = recording
+        self._source = source
         self._started = time.monotonic()
         self._out: Path = options.out
-        self._group = ProcessGroup()
+        self._group = ProcessGroup(GRACE_S)
 
     def run(self) -> None:
         """Streams, reports, writes. Raises DemoFailed with the last lines of the process that failed."""
@@ -101,16 +98,18 @@ class Demo:
             self._out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"--out is {self._out} ({error.strerror}); expected a folder, or a name for one") from None
-        self._say(self._recording.description)
+        self._say(self._source.description)
         domain = reserved_domain_id() if self._options.domain is None else nullcontext(self._options.domain)
         with domain as domain_id, (self._out / "nodes.log").open("w") as log, self._group:
             os.environ.update(loopback_environment(domain_id))
             os.environ.setdefault("ROS_LOG_DIR", str((self._out / "ros_log").absolute()))
             echo = sys.stdout if self._options.verbose else log
-            self._say("starting the perception node and the camera")
+            self._say(f"starting the perception node and the {self._source.name}")
             self._group.start("perception", NODES["perception"].module, self._perception_args(), echo=echo)
-            camera = self._group.start("camera", NODES["camera"].module, self._camera_args(), echo=echo)
-            with spinning(partial(Recorder, image_topic=IMAGE_TOPIC)) as recorder:
+            source, words = self._source, self._source.arguments
+            camera = self._group.start(source.name, source.module, words, echo=echo)
+            make_recorder = partial(Recorder, image_topic=source.image_topic, camera=f"/{source.name}")
+            with spinning(make_recorder) as recorder:
                 self._wait(lambda: _is_active(recorder), "the activation of the perception node", START_LIMIT_S)
                 self._say("streaming")
                 recorder.watch_camera()
@@ -126,11 +125,17 @@ class Demo:
         """Until the camera has ended by itself, or `--duration` is over."""
         began = time.monotonic()
         recorder.last_result = began
+        pace_is_set = not self._source.paced
         while camera.returncode is None:
+            if not pace_is_set and (rate := measured_rate(recorder)) is not None:
+                recorder.set_parameter(f"/{self._source.name}", "real_time_factor", rate / self._source.rate)
+                self._say(f"this machine keeps up with {rate:.1f} Hz: that is the pace from here on")
+                pace_is_set = True
             self._check_children("the end of the recording")
             now = time.monotonic()
-            if now - began > self._options.duration:
-                self._say(f"stopping after {self._options.duration:g} s (--duration)")
+            limit_s = self._options.duration or (SIMULATOR_S if self._source.name == SIMULATOR else RECORDING_S)
+            if now - began > limit_s:
+                self._say(f"stopping after {limit_s:g} s (--duration)")
                 camera.send(signal.SIGINT)
                 if camera.wait(5.0) is None:
                     raise DemoFailed("the camera does not stop")
@@ -164,11 +169,11 @@ class Demo:
         return "".join(f"\nlast lines of {child.name}:\n{child.tail()}" for child in self._group.children)
 
     def _write(self, recorder: Recorder) -> None:
-        numbers = report(recorder, self._recording.description, time.monotonic() - self._started)
+        numbers = report(recorder, self._source.description, time.monotonic() - self._started)
         warning = untrained(numbers["model"]["scale"])
         from omnistream_ros.demo_pictures import write_pictures  # it loads torch, which would delay the start
 
-        files, notes = write_pictures(recorder, self._out, self._recording.description)
+        files, notes = write_pictures(recorder, self._out, self._source.description)
         path = self._out / "report.json"
         numbers["note"] = warning
         numbers["files"] = [str(file) for file in (path, *files)]
@@ -181,26 +186,16 @@ class Demo:
             print(f"              {note}")
 
     def _perception_args(self) -> list[str]:
-        height, width = self._recording.size
-        rate = self._options.rate or self._recording.rate
+        height, width = self._source.size
         given = ros_parameters(
             weights=self._options.weights,
-            image_topic=IMAGE_TOPIC,
+            image_topic=self._source.image_topic,
             expected_image_size=[width, height],
-            nominal_rate=float(rate),
+            nominal_rate=float(self._options.rate or self._source.rate),
+            max_gap=LONGEST_GAP_S if self._source.name == SIMULATOR else 1.0,
             allow_relative=True,  # the report says what the scale is
         )
         return [*given, "--", *self._options.node_args]
-
-    def _camera_args(self) -> list[str]:
-        return ros_parameters(
-            input=self._recording.path,
-            bag_topic=self._options.topic or "",
-            topic=IMAGE_TOPIC,
-            rate=float(self._options.rate),
-            ground_truth=True,
-            wait_for_subscribers=2,  # the perception node and this process
-        )
 
     def _say(self, sentence: str) -> None:
         print(f"[{time.monotonic() - self._started:5.1f} s] {sentence}", flush=True)
@@ -223,24 +218,37 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="omnistream-up demo",
         usage="omnistream-up demo [INPUT] [options] [-- arguments of the perception node]",
-        description="Streams a recording through a camera node and the perception node, two ROS 2 processes on "
-        "loopback, and reports rates, drops, latencies and memory.",
-        epilog="examples: omnistream-up demo drive.mcap --topic /camera/image_raw    "
+        description="Streams the simulator's free camera (or a recording) through the perception node, two ROS 2 "
+        "processes on loopback, and reports errors against the truth, rates, drops, latencies and memory.",
+        epilog="examples: omnistream-up demo --scene random --seed 7    "
+        "omnistream-up demo drive.mcap --topic /camera/image_raw    "
         "omnistream-up demo clip.mp4 -- --ros-args -p policy:=window:8",
         allow_abbrev=False,
     )
     parser.add_argument(
         "input",
         nargs="?",
-        default=str(SHIPPED_RECORDING),
         metavar="INPUT",
-        help="video, folder of images, or rosbag2 (default: the recording that comes with OmniStream)",
+        help="video, folder of images, or rosbag2; or 'simulator', which is the default where PyBullet is installed "
+        "(else: the recording that comes with OmniStream)",
     )
     parser.add_argument("--topic", help="image topic of a rosbag2 that has several")
     parser.add_argument("--out", type=Path, default=Path("build/demo"), metavar="DIR", help="default: %(default)s")
-    parser.add_argument("--rate", type=_positive, default=0.0, metavar="HZ", help="default: the recording's own")
     parser.add_argument(
-        "--duration", type=_positive, default=120.0, metavar="S", help="stream at most so long (default: %(default)g)"
+        "--rate",
+        type=_positive,
+        default=0.0,
+        metavar="HZ",
+        help="images per second (default: the recording's own; of the simulator, what this machine keeps up with)",
+    )
+    parser.add_argument("--seed", type=int, metavar="N", help="of the simulator's clip (default: one never trained on)")
+    parser.add_argument("--scene", choices=("shipped", "random"), default="shipped", help="of the simulator")
+    parser.add_argument(
+        "--duration",
+        type=_positive,
+        default=0.0,
+        metavar="S",
+        help=f"stream at most so long (default: {RECORDING_S:g}; the simulator {SIMULATOR_S:g})",
     )
     parser.add_argument(
         "--domain",

@@ -7,11 +7,10 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from omnistream.cli.report import environment
-from omnistream.io.depth_error import compare_depth, stream_scale
 from omnistream_msgs.msg import StreamStatus
+from omnistream_ros.demo_scores import scores
 from omnistream_ros.even_sample import EvenSample
 from omnistream_ros.recorder import Recorder
 
@@ -71,7 +70,7 @@ def report(recorder: Recorder, source: str, elapsed_s: float) -> dict[str, Any]:
             "outputs": list(status.outputs),
             "hash": status.model_hash,
         },
-        "scores": _scores(recorder, metric),
+        "scores": scores(recorder, metric),
         "environment": environment(),
     }
 
@@ -132,41 +131,26 @@ def _percentiles(sample: EvenSample[float]) -> dict[str, float]:
     return {"p50": float(p50), "p99": float(p99), "max": float(values.max())}
 
 
-def _scores(recorder: Recorder, metric: bool) -> dict[str, dict[str, float]]:
-    """Against the recording's reference depth and poses, where it has any. Without a metric scale, scaled to fit."""
-    scores: dict[str, dict[str, float]] = {}
-    pairs = [(f.depth, f.true_depth) for f in recorder.frames if f.depth is not None and f.true_depth is not None]
-    factor = 1.0 if metric else stream_scale(pairs)
-    errors = [compare_depth(depth * factor, true) for depth, true in pairs]
-    if known := [error for error in errors if math.isfinite(error.abs_rel)]:
-        scores["depth"] = {
-            "abs_rel": float(np.mean([error.abs_rel for error in known])),
-            "delta1": float(np.mean([error.delta1 for error in known])),
-            "scale": factor,
-            "images": len(known),
-        }
-    path = [(pose[:3, 3], true[:3, 3]) for _, pose, true in recorder.poses if true is not None]
-    if len(path) > 1:
-        own, reference = (np.array(positions) for positions in zip(*path, strict=True))
-        scores["path"] = {"length": _length(own), "reference_length": _length(reference), "poses": len(path)}
-    return scores
-
-
-def _length(positions: NDArray[np.float64]) -> float:
-    """Of the way through positions [N, 3]."""
-    return float(np.linalg.norm(np.diff(positions, axis=0), axis=1).sum())
-
-
 def _score_lines(scores: dict[str, dict[str, float]], scale: str) -> list[str]:
     lines = []
     if "depth" in scores:
         depth = scores["depth"]
-        scaled = "" if scale == "metric" else f", scaled by {depth['scale']:.3g} to fit"
-        lines.append(f"depth vs reference   AbsRel {depth['abs_rel']:.3f}, delta1 {depth['delta1']:.3f}{scaled}")
+        note = f"{depth['images']} images, " + (
+            "metres as they come" if scale == "metric" else f"scaled by {depth['scale']:.3g} to fit"
+        )
+        lines += [
+            f"{'depth error':<22}{'model':>8}{'best constant':>16}",
+            f"  {'AbsRel':<20}{depth['abs_rel']:>8.3f}{depth['constant_abs_rel']:>16.3f}   {note}",
+            f"  {'delta < 1.25':<20}{depth['delta1']:>8.1%}{depth['constant_delta1']:>16.1%}",
+        ]
     if "path" in scores:
         path = scores["path"]
-        unit = " m" if scale == "metric" else ""
-        lines.append(
-            f"path vs reference    {path['length']:.3g}{unit} long, the reference {path['reference_length']:.3g} m"
-        )
+        own = f", the model's {path['length']:.3g} m" if scale == "metric" else ""
+        note = f"of {path['reference_length']:.3g} m{own}"
+        lines += [
+            f"{'pose error':<22}{'model':>8}{'straight line':>16}{'standing still':>16}",
+            f"  {'ATE, Sim(3), %':<20}{path['ate_percent']:>8.2f}{path['line_ate_percent']:>16.2f}"
+            f"{path['still_ate_percent']:>16.2f}   {note}",
+            f"  {'rotation, degrees':<20}{path['rotation_deg']:>8.2f}{'-':>16}{path['still_rotation_deg']:>16.2f}",
+        ]
     return lines

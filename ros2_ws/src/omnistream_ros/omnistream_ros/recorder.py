@@ -20,7 +20,9 @@ from geometry_msgs.msg import Pose, PoseStamped
 from nav_msgs.msg import Odometry
 from numpy.typing import NDArray
 from PIL import Image as Picture
+from rcl_interfaces.srv import SetParameters
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo, Image
 
 from omnistream.errors import InputError
@@ -132,6 +134,11 @@ class Recorder(Node):
         self._listen("true_depth", Image, f"{beside}/ground_truth/depth")
         self._listen("true_pose", PoseStamped, f"{beside}/ground_truth/pose")
         self._listen("image", Image, self._image_topic)
+
+    def set_parameter(self, node: str, name: str, value: Any) -> None:
+        """Asks another node to change a parameter; it does so a moment later."""
+        client = self.create_client(SetParameters, f"{node}/set_parameters")
+        client.call_async(SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()]))
 
     def settled(self, quiet_s: float) -> bool:
         """Whether no result has come for `quiet_s` seconds."""

@@ -47,12 +47,14 @@ Starts OmniStream's nodes, each as a process of its own, with the environment th
 
 nodes:
 {nodes}
-  demo        camera and perception together on a recording, with a report
+  demo        simulator (or a recording) and perception together, with a report
 
 examples:
   omnistream-up camera --ros-args -p input:=clip.mp4 -p loop:=true
   omnistream-up perception --ros-args --params-file perception.yaml -r image_raw:=/camera/image_raw
   omnistream-up camera --ros-args -p input:=clip.mp4 + perception --ros-args -p weights:=model.safetensors
+  omnistream-up simulator + perception --ros-args -p image_topic:=/wrist/image_raw
+  omnistream-up demo
   omnistream-up demo clip.mp4
   omnistream-up camera --help          what a node takes
 
@@ -109,7 +111,7 @@ def split_commands(words: Sequence[str]) -> list[tuple[str, list[str]]]:
         if not group:
             raise ValueError("nothing stands before a '+'; expected the name of a node and its arguments")
         if group[0] == DEMO:
-            raise ValueError("demo starts a camera and a perception node itself; expected it alone, without a '+'")
+            raise ValueError("demo starts its nodes itself; expected it alone, without a '+'")
         if group[0] not in NODES:
             raise ValueError(f"unknown node {group[0]!r}; expected one of {', '.join([*NODES, DEMO])}")
         commands.append((group[0], group[1:]))
@@ -124,7 +126,7 @@ def run(commands: Sequence[tuple[str, Sequence[str]]], environment: dict[str, st
         The worst exit code of the nodes; 124 after a timeout.
     """
     for name, _ in commands:
-        if not _is_installed(NODES[name].module):
+        if not is_installed(NODES[name].module):
             print(f"omnistream-up: {name} is not installed (module {NODES[name].module})", file=sys.stderr)
             return 1
     stop = threading.Event()
@@ -151,7 +153,8 @@ def run(commands: Sequence[tuple[str, Sequence[str]]], environment: dict[str, st
             signal.signal(number, handler)
 
 
-def _is_installed(module: str) -> bool:
+def is_installed(module: str) -> bool:
+    """Whether there is such a module; its packages are imported, itself is not."""
     try:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:  # of its package

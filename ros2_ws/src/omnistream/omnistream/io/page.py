@@ -106,30 +106,36 @@ class Page:
         positions: Sequence[NDArray[np.float64]],
         reference: Sequence[NDArray[np.float64]],
         unit: str,
+        to_fit: bool,
     ) -> None:
         """The camera's way seen from above under a column: x to the right, z (forward) up, start at the ring.
 
-        positions [N] of [3]; drawn alone, since a reference path lives in another world, maybe in another scale; only
-        its length is told.
+        positions and reference [N] of [3], both seen from where they start; a unit that is not the reference's makes
+        the first be drawn `to_fit`: as large as the reference.
         """
-        x, y, width, height = self._x(column), self._bottom + 14, BOX[0], FOOTER - 82
+        x, y, width, height = self._x(column), self._bottom + 14, BOX[0], FOOTER - 98
         self._draw.rounded_rectangle([x, y, x + width - 1, y + height], 6, fill=PANEL)
-        points = np.array(positions)[:, [0, 2]] * (1, -1)
-        points = points[np.isfinite(points).all(axis=1)]
+        own, true = _seen_from_above(positions), _seen_from_above(reference)
+        factor = _extent(true) / _extent(own) if to_fit and len(true) > 1 and len(own) > 1 else 1.0
+        points = np.concatenate([own * factor, true])
         if len(points):
             low, high = points.min(axis=0), points.max(axis=0)
-            extent = float(max((high - low)[0] / (width - 40), (high - low)[1] / (height - 40), 1e-9))
+            extent = float(max((high - low)[0] / (width - 40), (high - low)[1] / (height - 30), 1e-9))
             centre = np.array([x + width / 2, y + height / 2])
-            pixels = [(float(a), float(b)) for a, b in (points - (low + high) / 2) / extent + centre]
-            if len(pixels) > 1:
-                self._draw.line(pixels, fill=ACCENT, width=2, joint="curve")
-            (sx, sy), (ex, ey) = pixels[0], pixels[-1]
+            for path, colour, thickness in ((true, GREY, 2), (own * factor, ACCENT, 2)):
+                pixels = [(float(a), float(b)) for a, b in (path - (low + high) / 2) / extent + centre]
+                if len(pixels) > 1:
+                    self._draw.line(pixels, fill=colour, width=thickness, joint="curve")
+                for ex, ey in pixels[-1:]:
+                    self._draw.ellipse([ex - 4, ey - 4, ex + 4, ey + 4], fill=colour)
+            sx, sy = -(low + high) / 2 / extent + centre
             self._draw.ellipse([sx - 5, sy - 5, sx + 5, sy + 5], outline=WHITE, width=2)
-            self._draw.ellipse([ex - 4, ey - 4, ex + 4, ey + 4], fill=ACCENT)
         text = f"camera path from above, {_length(positions):.3g}{unit} long"
+        if factor != 1.0:
+            text += f", times {factor:.3g} to fit"
+        self._text((x, y + height + 8), text, 13, ACCENT)
         if len(reference) > 1:
-            text += f"\nreference path {_length(reference):.3g} m long"
-        self._text((x, y + height + 8), text, 13, GREY)
+            self._text((x, y + height + 26), f"reference path, {_length(reference):.3g} m long", 13, GREY)
 
     def _x(self, column: str) -> int:
         return MARGIN + self.columns.index(column) * (BOX[0] + GAP)
@@ -153,3 +159,14 @@ def _length(positions: Sequence[NDArray[np.float64]]) -> float:
     """Length of the way through positions [N] of [3]; rounding errors of a still camera are not told as a way."""
     length = float(np.linalg.norm(np.diff(np.array(positions), axis=0), axis=1).sum()) if len(positions) > 1 else 0.0
     return length if length > 1e-9 else 0.0
+
+
+def _seen_from_above(positions: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """[M, 2] x and -z of those that are finite: what goes right, and what goes down the picture."""
+    points = np.array(positions, np.float64).reshape(-1, 3)[:, [0, 2]] * (1, -1)
+    return points[np.isfinite(points).all(axis=1)]
+
+
+def _extent(points: NDArray[np.float64]) -> float:
+    """How far points [M, 2] reach from the origin."""
+    return max(float(np.linalg.norm(points, axis=1).max()), 1e-9)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The contact sheet: one picture that shows what a stream gave. Rows are moments, columns are
 
-    image | depth | features | reference depth | error        (the last two where the recording has depth)
+    image | reference depth | depth | error | features        (the second and fourth where the recording has depth)
 
 It holds a bounded number of frames, however long the stream: every n-th, with n doubling.
 """
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from omnistream.errors import InputError
+from omnistream.geometry.rigid import apply, inverse
 from omnistream.io.colours import DEPTH, ERROR, FeatureColours, colour_depth, colour_error, depth_range
 from omnistream.io.depth_error import DepthError, compare_depth, stream_scale
 from omnistream.io.files import replacing
@@ -65,6 +66,8 @@ class ContactSheet:
     _path: list[NDArray[np.float64]] = field(default_factory=list, init=False)
     _reference_path: list[NDArray[np.float64]] = field(default_factory=list, init=False)
     _path_every: int = field(default=1, init=False)
+    _origins: dict[str, NDArray[np.float64]] = field(default_factory=dict, init=False)
+    """T_first_world of the poses, and of those of the reference."""
 
     def add(self, frame: Frame, result: StepResult, T_world_camera: NDArray[np.float64] | None = None) -> None:
         """Take a frame and its result; T_world_camera [4, 4]: the pose to draw, default the result's."""
@@ -94,10 +97,11 @@ class ContactSheet:
         return round(round(number / step) * step) == number
 
     def _add_to_path(self, pose: NDArray[np.float64] | None, reference: NDArray[np.float64] | None) -> None:
-        if pose is not None:
-            self._path.append(pose[:3, 3].copy())
-        if reference is not None:
-            self._reference_path.append(reference[:3, 3].copy())
+        """Positions as the first camera sees them: so two worlds are one."""
+        for name, path, T in (("own", self._path, pose), ("reference", self._reference_path, reference)):
+            if T is not None:
+                origin = self._origins.setdefault(name, inverse(T))
+                path.append(apply(origin, T[:3, 3]))
         if max(len(self._path), len(self._reference_path)) >= MAX_PATH:
             self._path, self._reference_path = self._path[::2], self._reference_path[::2]
             self._path_every *= 2
@@ -115,8 +119,8 @@ class ContactSheet:
         depths = [moment.depth for moment in moments if moment.depth is not None]
         references = [moment.reference for moment in moments if moment.reference is not None]
         errors, factor = self._compare(moments)
-        columns = ["image"] + ["depth"] * bool(depths) + ["features"]
-        columns += ["reference depth"] * bool(references) + ["error"] * bool(errors)
+        columns = ["image"] + ["reference depth"] * bool(references) + ["depth"] * bool(depths)
+        columns += ["error"] * bool(errors) + ["features"]
         near, far = depth_range([depth * factor for depth in depths] + (references if self.scale != "none" else []))
         reference_range = (near, far) if self.scale != "none" else depth_range(references)
 
@@ -163,7 +167,7 @@ class ContactSheet:
         has_reference: bool,
     ) -> None:
         if self._path:
-            page.path("image", self._path, self._reference_path, UNITS[self.scale])
+            page.path("image", self._path, self._reference_path, UNITS[self.scale], to_fit=self.scale != "metric")
         if "depth" in page.columns:
             note = MEANINGS[self.scale]
             if factor != 1.0:
