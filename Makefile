@@ -15,7 +15,7 @@ ARGS  ?=
 
 # On a machine with ROS 2 its rclpy and messages are used; elsewhere they come from PyPI.
 comma      := ,
-EXTRAS     := io,viz,test$(if $(ROS_DISTRO),,$(comma)ros)
+EXTRAS     := io,viz,sim,test$(if $(ROS_DISTRO),,$(comma)ros)
 VENV_FLAGS := $(if $(ROS_DISTRO),--system-site-packages)
 INTERFACES := ros2_ws/src/omnistream_msgs tools/interfaces/tf2_msgs
 

@@ -22,7 +22,8 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 ROSDEP_KEYS = {"numpy": "python3-numpy", "PIL": "python3-pil", "yaml": "python3-yaml"}
 # These have no key that the ROS build farm accepts; they come by pip, and only where a user wants them.
-BY_PIP = {"av", "jaxtyping", "mcap", "onnxruntime", "rerun", "rosbags", "safetensors", "tensorrt", "torch", "tyro"}
+BY_PIP = {"av", "jaxtyping", "mcap", "onnxruntime", "peft", "rerun", "rosbags", "safetensors", "tensorrt", "torch"}
+BY_PIP |= {"transformers", "tyro"}
 # Used where a ROS 2 installation has them, done without elsewhere.
 OPTIONAL = {"cv_bridge", "message_filters", "tf2_ros", "launch", "launch_ros"}
 
@@ -158,7 +159,7 @@ def test_every_extra_is_pinned() -> None:
     extras = PYPROJECT["project"]["optional-dependencies"]
     wanted = [
         *PYPROJECT["project"]["dependencies"],
-        *(name for key in ("ros", "io", "viz", "test", "dev") for name in extras[key]),
+        *(name for key in ("ros", "io", "viz", "sim", "test", "dev") for name in extras[key]),
     ]
     names = {re.split(r"[\[<>=;~! ]", requirement)[0].lower() for requirement in wanted}
     assert not names - {pin.lower() for pin in pins}, "run tools/update_constraints.py"

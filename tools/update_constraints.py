@@ -17,7 +17,7 @@ from pathlib import Path
 from install_torch import is_cuda, pinned
 
 ROOT = Path(__file__).resolve().parent.parent
-EXTRAS = "ros,io,viz,test,dev"
+EXTRAS = "ros,io,viz,sim,test,dev"
 HEADER = f"""\
 # Exact versions of everything that `make setup`, `make test` and `make lint types` install, for Python 3.11 and 3.12.
 # Written by tools/update_constraints.py from the extras {EXTRAS}.

@@ -13,6 +13,7 @@ import yaml
 
 from omnistream_perception.parameters import NODE, camera_specs
 from omnistream_ros.lifecycle import LIFECYCLE_PARAMETERS
+from omnistream_sim.tabletop.ros.parameters import PARAMETERS as SIMULATOR
 
 BRINGUP = Path(__file__).resolve().parents[2] / "ros2_ws" / "src" / "omnistream_bringup"
 LAUNCH_FILES = sorted(BRINGUP.glob("launch/*.py"))
@@ -20,6 +21,10 @@ PARAMETER_FILES = sorted(BRINGUP.glob("config/*.yaml"))
 
 SPECS = {spec.name: spec for spec in (*LIFECYCLE_PARAMETERS, *NODE, *camera_specs(""))}
 OF_EVERY_NODE = {"use_sim_time"}
+DECLARED = {
+    "perception.launch.py": set(SPECS) | OF_EVERY_NODE,
+    "simulator.launch.py": {spec.name for spec in SIMULATOR},
+}
 ARGUMENTS = {
     "image_topic",
     "camera_info_topic",
@@ -62,7 +67,25 @@ def launch_arguments(tree: ast.Module) -> set[str]:
 def test_launch_files_name_only_declared_parameters(file: Path) -> None:
     named = set(named_parameters(ast.parse(file.read_text())))
     assert named, f"{file.name} sets no parameter: has the check gone blind?"
-    assert named <= set(SPECS) | OF_EVERY_NODE
+    assert named <= DECLARED[file.name]
+
+
+def test_simulator_launch_hands_on_what_the_included_file_takes() -> None:
+    tree = ast.parse((BRINGUP / "launch" / "simulator.launch.py").read_text())
+    own = launch_arguments(tree)
+    assert own == {"cameras", "image_size", "rate", "real_time_factor", "scene", "seed"} | {
+        "camera",
+        "namespace",
+        "use_sim_time",
+    }
+    handed = {
+        constant.value
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Assign, ast.AugAssign))
+        for constant in ast.walk(node.value)
+        if isinstance(constant, ast.Constant) and constant.value in ("weights", "policy", "engine", "image_topic")
+    }
+    assert handed == {"weights", "policy", "engine", "image_topic"} and handed <= ARGUMENTS
 
 
 def test_perception_launch_has_the_documented_arguments_and_no_others() -> None:
