@@ -22,7 +22,7 @@ from pathlib import Path
 SEED = 271828
 """Of the data sets. Not to be used for training data (`omnistream-sim generate --seed`)."""
 MAP_SEED = 314159
-CLIPS, RATE, LEAST_PATH = 50, 10.0, 1.0
+CLIPS, RATE, LEAST_PATH = 50, 30.0, 1.0  # the rate that cameras and nodes have by default
 MAP_CLIPS, MAP_FRAMES = 128, 2
 SETS = ("worlds", "tabletop")
 

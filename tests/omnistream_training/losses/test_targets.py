@@ -160,6 +160,14 @@ def test_a_quaternion_and_its_negative_are_the_same_label() -> None:
     assert a == pytest.approx(float(b), abs=1e-6)
 
 
+def test_a_long_quaternion_costs_though_it_is_the_same_rotation() -> None:
+    targets = make_targets(plane_batch(torch.stack([pose(rotation(1, 0.2 * t), (0, 0, 0)) for t in range(3)])))
+    outputs = perfect(targets)
+    assert outputs.camera is not None
+    outputs.camera[..., 3:7] *= 3
+    assert float(geometry_loss(outputs, targets, LossConfig())[1]["rotation"]) > 5  # 3 * 3 instead of 1
+
+
 def test_gradcheck_of_the_whole_loss() -> None:
     poses = torch.stack([pose(rotation(1, 0.1 * t), (0.1 * t, 0, 0)) for t in range(2)])
     targets = make_targets(plane_batch(poses, size=(4, 6)))

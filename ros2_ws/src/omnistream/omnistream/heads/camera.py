@@ -72,6 +72,13 @@ def in_first_camera(raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     )
 
 
+def relative_quaternion(raw: Tensor) -> Tensor:
+    """[B, T, 9] raw of whole clips -> [B, T, 4]: rotation of each camera in the first one, as long as the two raw
+    quaternions make it. A loss on it keeps their length at 1; free to grow, it silences rotation."""
+    quaternion = raw[..., 3:7]
+    return _multiply(_conjugate(quaternion[:, :1]), quaternion)
+
+
 def rays_in_first_camera(rays: Tensor, raw: Tensor) -> Tensor:
     """[B, T, h, w, 6] rays in the network's own frame, with the raw cameras of their clips -> in the first camera."""
     translation, quaternion, _ = split_camera(raw[:, :1])
