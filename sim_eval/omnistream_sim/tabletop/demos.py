@@ -225,7 +225,8 @@ def make_demos(
 
 def _begin(parts: Path, options: DemoOptions) -> None:
     path, wanted = parts / "options.json", _plain(options)
-    del wanted["episodes"]  # a run may be made longer, or cut short: the first so many episodes stay the same
+    # Neither changes an episode: a run may be cut short, made longer, or stored in another way.
+    del wanted["episodes"], wanted["storage"]
     if path.exists():
         found = json.loads(path.read_text(encoding="utf-8"))
         if found != wanted:
