@@ -63,6 +63,7 @@ def reference() -> str:
     from omnistream_perception.outputs import TOPICS
     from omnistream_ros.camera_parameters import PARAMETERS as CAMERA_SOURCE
     from omnistream_ros.lifecycle import LIFECYCLE_PARAMETERS
+    from omnistream_sim.tabletop.ros import parameters as simulator
 
     services = perception_services()
     parts = [
@@ -87,6 +88,17 @@ def reference() -> str:
         "## camera_source\n",
         "`omnistream-up camera --ros-args ...`, `ros2 run omnistream_ros camera_source --ros-args ...`\n",
         parameter_table(CAMERA_SOURCE),
+        "## simulator\n",
+        "`omnistream-up simulator --ros-args ...`; what it simulates is in [tabletop.md](tabletop.md). `<camera>` is "
+        "each of `cameras`.\n",
+        "### Published topics\n",
+        named_table("topic", simulator.TOPICS),
+        "### Commands\n",
+        named_table("topic", simulator.COMMANDS),
+        "### Services\n",
+        named_table("service", simulator.SERVICES),
+        "### Parameters\n",
+        parameter_table(simulator.PARAMETERS),
         "## Messages and services\n",
         *(interface(path) for kind in ("msg", "srv") for path in sorted((MESSAGES / kind).glob(f"*.{kind}"))),
     ]
@@ -117,6 +129,12 @@ def perception_services() -> list[tuple[str, str, str]]:
         elif package not in COMMON:
             rows.append((f"`~/{short}`", kind, STANDARD_SERVICES[short]))
     return rows
+
+
+def named_table(kind: str, rows: Iterable[tuple[str, str, str]]) -> str:
+    """Of (name, type, what)."""
+    names = [(", ".join(f"`{one}`" for one in name.split(", ")), *rest) for name, *rest in rows]
+    return table((kind, "type", "what"), names)
 
 
 def parameter_table(specs: Iterable[Any]) -> str:
