@@ -47,6 +47,11 @@ def test_a_dimension_that_hardly_moves_is_refused_by_name(contract: Contract) ->
     with pytest.raises(ConfigError, match="'z' goes from 0 to 5e-05"):
         scaling_from(contract, "quantile")
     assert scaling_from(contract, "quantile", unscaled=("z",)).low[2] == -1
+    held = scaling_from(contract, "quantile", still="hold")
+    actions = np.array([[0.0, 0.3, 7.0, 0, 0, 0, 1], [0.5, 0.0, 0.0, 0, 0, 0, -1]])
+    arm, gripper = held.normalise(actions)
+    assert arm[:, 2].tolist() == [0, 0] and held.clipped(actions)[2] == 0
+    assert held.restore(arm + 0.5, gripper)[:, 2].tolist() == [0, 0]  # the mean, whatever the network says
     with pytest.raises(ConfigError, match="unscaled names q"):
         scaling_from(contract, "quantile", unscaled=("q",))
 
@@ -57,13 +62,19 @@ def test_none_refuses_actions_that_are_not_scaled(contract: Contract) -> None:
         scaling_from(contract, "none")
 
 
+def test_none_refuses_metres(contract: Contract) -> None:
+    contract = dataclasses.replace(contract, action_statistics=statistics(7, -0.02, 0.02))
+    with pytest.raises(ConfigError, match=r"no movement exceeds 0.02.*use range or quantile"):
+        scaling_from(contract, "none")
+
+
 def test_without_statistics_there_is_no_scaling(contract: Contract) -> None:
     with pytest.raises(ConfigError, match="no action statistics"):
         scaling_from(dataclasses.replace(contract, action_statistics=None), "none")
 
 
 @pytest.mark.parametrize(
-    "change", [{"squeeze": 0.0}, {"arm": (0, 3)}, {"low": (0.0, 1.0)}, {"high": (float("nan"), 1.0)}]
+    "change", [{"squeeze": 0.0}, {"arm": (0, 3)}, {"low": (0.0, 2.0)}, {"high": (float("nan"), 1.0)}]
 )
 def test_bad_scalings_are_refused(change: dict) -> None:
     good = {"arm": (0, 1), "low": (-1.0, -1.0), "high": (1.0, 1.0)}

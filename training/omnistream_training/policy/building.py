@@ -71,7 +71,7 @@ def prepare(
             say(f"{dataset.path}: {sentence}")
     contract = used_contract(datasets, config.data)
     tracks = read_tracks(datasets, config.data)
-    train, held = split(tracks, config.data.validation, config.seed)
+    train, apart = split(tracks, config.data.validation, config.seed)
     model, about = _backbone(config)
     hashes = [folder_hash(dataset.path) for dataset in datasets]
     features = FeatureCache(cache, config.policy.vision, model, device=device)
@@ -87,7 +87,8 @@ def prepare(
     contract = with_statistics(contract, train)
     backbone = None if model is None else model_hash(model.backbone)
     contract = dataclasses.replace(contract, backbone=backbone)
-    scaling = scaling_from(contract, config.data.scaling, squeeze=config.data.squeeze, unscaled=config.data.unscaled)
+    data = config.data
+    scaling = scaling_from(contract, data.scaling, squeeze=data.squeeze, unscaled=data.unscaled, still=data.still)
     tokens = _tokens(config, train)
     shape = PolicyShape(
         cameras=tuple(camera.name for camera in contract.cameras),
@@ -97,7 +98,7 @@ def prepare(
         grippers=len(contract.action.grippers),
         state=len(contract.state),
     )
-    learnt, held_out = (Samples(part, tables, tokens, scaling, config.policy.chunk, device) for part in (train, held))
+    learnt, held_out = (Samples(part, tables, tokens, scaling, config.policy.chunk, device) for part in (train, apart))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = PolicyNetwork(config.policy, shape, tokens, config.language_model)
@@ -108,10 +109,14 @@ def prepare(
     clipped = scaling.clipped(learnt.recorded())
     texts = {track.instruction for track in train}
     description = (
-        f"{len(train)} episodes ({len(learnt)} frames) to learn from, {len(held)} ({len(held_out)}) held out, "
+        f"{len(train)} episodes ({len(learnt)} frames) to learn from, {len(apart)} ({len(held_out)}) held out, "
         f"{len(texts)} instructions, cameras {', '.join(shape.cameras)}, {shape.state} numbers of state; {about}; "
         f"{learning / 1e6:.2f} M parameters learn; clipped labels at most {clipped.max():.1%}"
     )
+    names = [contract.action_names[i] for i in scaling.arm]
+    held = [name for name, low, high in zip(names, scaling.low, scaling.high, strict=True) if low == high]
+    if held:
+        description += f"; held still: {', '.join(held)}"
     identity = {"backbone": str(backbone)} | {f"data {i}": digest for i, digest in enumerate(hashes)}
     return Setup(datasets, learnt, held_out, network, contract, scaling, tokens, identity, description)
 

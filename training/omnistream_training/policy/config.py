@@ -9,7 +9,7 @@ from typing import Literal
 from omnistream.errors import ConfigError
 from omnistream.policy.config import PolicyConfig
 from omnistream.policy.config import preset as policy_preset
-from omnistream.policy.scaling import Method
+from omnistream.policy.scaling import Method, Still
 from omnistream_training.optim import OptimConfig
 
 
@@ -33,6 +33,8 @@ class PolicyData:
     """Scaled movements are clipped to this and stretched to [-1, 1] again; 0.65 in VLM4VLA."""
     unscaled: tuple[str, ...] = ()
     """Action dimensions that are in [-1, 1] already whatever `scaling` says."""
+    still: Still = "refuse"
+    """What becomes of a dimension that hardly moves in the data: `refuse`, or `hold` it at its mean."""
 
     def __post_init__(self) -> None:
         if not 0 < self.validation < 1:

@@ -14,6 +14,7 @@ PAPER = policy_preset("paper_qwen2_5_7b")
 
 TABLETOP_TINY = PolicyRunConfig(
     policy=policy_preset("tabletop_tiny"),
+    data=PolicyData(scaling="quantile"),
     loss=PolicyLoss(delta=0.1),
     optim=OptimConfig(lr=1.5e-3, weight_decay=0.01, warmup=50, ema=0.99),
     steps=3000,
@@ -21,6 +22,10 @@ TABLETOP_TINY = PolicyRunConfig(
 )
 """From nothing on a laptop. Huber's delta is that of movements worth telling apart: with 1 the loss is a square almost
 everywhere, and a gripper's 0.01 then counts a hundred times less than movements do."""
+
+TABLETOP = dataclasses.replace(TABLETOP_TINY, data=PolicyData(scaling="range", still="hold"))
+"""For demonstrations of `omnistream-sim demos tabletop`: movements in metres that use their whole range. Its tool
+always points down, so roll and pitch are held."""
 
 
 def _paper(chunk: int, steps: int, batch: int, warmup: int, data: PolicyData) -> PolicyRunConfig:
@@ -53,6 +58,7 @@ a quarter of an epoch, whose length depends on the copy of the data. Nobody has 
 
 PRESETS: dict[str, PolicyRunConfig] = {
     "tabletop_tiny": TABLETOP_TINY,
+    "tabletop": TABLETOP,
     "calvin_abc": CALVIN_ABC,
     "bridge": BRIDGE,
 }

@@ -17,16 +17,22 @@ from omnistream.contract import Contract
 from omnistream.errors import ConfigError
 
 Method = Literal["none", "quantile", "range"]
+Still = Literal["refuse", "hold"]
 
 SMALLEST_RANGE = 1e-4
 """Of a dimension, in its own unit: what moves less is noise that scaling would blow up to full size."""
+FULL_SIZE = 0.1
+"""Method `none` refuses movements of which none ever reaches this: they are in metres or radians."""
 TOLERANCE = 1e-3
 """Beyond [-1, 1], for method `none`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ActionScaling:
-    """`low` and `high` of each movement become -1 and 1; then +-`squeeze` becomes +-1."""
+    """`low` and `high` of each movement become -1 and 1; then +-`squeeze` becomes +-1.
+
+    Where `low` equals `high` the dimension is held: it is 0 for the network and that value for the robot.
+    """
 
     arm: tuple[int, ...]
     """Columns of the action vector that move."""
@@ -43,7 +49,7 @@ class ActionScaling:
         if not 0 < self.squeeze <= 1:
             raise ConfigError(f"scaling.squeeze is {self.squeeze}; expected above 0, up to 1")
         for low, high in zip(self.low, self.high, strict=True):
-            if not (math.isfinite(low) and math.isfinite(high) and high - low >= SMALLEST_RANGE):
+            if not (math.isfinite(low) and math.isfinite(high) and (high == low or high - low >= SMALLEST_RANGE)):
                 raise ConfigError(f"scaling has a range from {low} to {high}; expected at least {SMALLEST_RANGE}")
         columns = sorted((*self.arm, *(column for column, _, _ in self.grippers)))
         if columns != list(range(len(columns))):
@@ -60,8 +66,7 @@ class ActionScaling:
         values = np.asarray(actions, np.float64)
         if values.shape[-1] != self.size:
             raise ConfigError(f"actions have {values.shape[-1]} dimensions; expected {self.size}")
-        low, high = np.array(self.low), np.array(self.high)
-        arm = np.clip(2 * (values[..., list(self.arm)] - low) / (high - low) - 1, -1, 1) / self.squeeze
+        arm = np.clip(self._scaled(values), -1, 1) / self.squeeze
         grippers = [(values[..., i] - closed) / (opened - closed) > 0.5 for i, opened, closed in self.grippers]
         state = np.stack(grippers, -1) if grippers else np.zeros((*values.shape[:-1], 0))
         return np.clip(arm, -1, 1).astype(np.float32), state.astype(np.float32)
@@ -78,21 +83,26 @@ class ActionScaling:
 
     def clipped(self, actions: NDArray[np.floating]) -> NDArray[np.float64]:
         """[arm] share of values that `normalise` clips: what the network can never learn to say."""
-        values = np.asarray(actions, np.float64).reshape(-1, self.size)[:, list(self.arm)]
+        values = np.asarray(actions, np.float64).reshape(-1, self.size)
+        return (np.abs(self._scaled(values)) > self.squeeze + 1e-6).mean(0)
+
+    def _scaled(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """[..., A] -> [..., arm], before clipping; 0 where a dimension is held."""
         low, high = np.array(self.low), np.array(self.high)
-        scaled = 2 * (values - low) / (high - low) - 1
-        return (np.abs(scaled) > self.squeeze + 1e-6).mean(0)
+        width = np.where(high > low, high - low, np.inf)
+        return np.where(high > low, 2 * (values[..., list(self.arm)] - low) / width - 1, 0.0)
 
 
 def scaling_from(
-    contract: Contract, method: Method, *, squeeze: float = 1.0, unscaled: tuple[str, ...] = ()
+    contract: Contract, method: Method, *, squeeze: float = 1.0, unscaled: tuple[str, ...] = (), still: Still = "refuse"
 ) -> ActionScaling:
     """From the action statistics in a contract.
 
     method: `none`: movements are in [-1, 1] already; `quantile`: the 1st and 99th percentile become -1 and 1 (OpenVLA);
     `range`: minimum and maximum do.
     unscaled: names of dimensions to which `none` applies whatever the method.
-    Raises ConfigError where the statistics are missing, a dimension hardly moves, or `none` finds values beyond 1.
+    still: what becomes of a dimension that hardly moves in the data: refused by name, or held at its mean.
+    Raises ConfigError where the statistics are missing, or `none` finds values beyond 1, or all of them near 0.
     """
     if method not in ("none", "quantile", "range"):
         raise ConfigError(f"scaling method is {method!r}; expected 'none', 'quantile' or 'range'")
@@ -102,6 +112,10 @@ def scaling_from(
     unknown = sorted(set(unscaled) - set(contract.action_names))
     if unknown:
         raise ConfigError(f"unscaled names {', '.join(unknown)}; the action has {', '.join(contract.action_names)}")
+    extremes = (max(abs(statistics.minimum[i]), abs(statistics.maximum[i])) for i in contract.action.arm)
+    largest = max(extremes, default=1.0)
+    if method == "none" and largest < FULL_SIZE:
+        raise ConfigError(f"no movement exceeds {largest:.4g}; scaling 'none' expects -1 to 1: use range or quantile")
     low, high = [], []
     for i in contract.action.arm:
         name = contract.action_names[i]
@@ -115,10 +129,13 @@ def scaling_from(
         else:
             bounds = (statistics.q01[i], statistics.q99[i]) if method == "quantile" else (least, most)
             if not bounds[1] - bounds[0] >= SMALLEST_RANGE:
-                raise ConfigError(
-                    f"action {name!r} goes from {bounds[0]:.6g} to {bounds[1]:.6g} ({method}); expected a range of at "
-                    f"least {SMALLEST_RANGE}: it hardly moves in these data. Name it in `unscaled`, or leave it out"
-                )
+                if still != "hold":
+                    raise ConfigError(
+                        f"action {name!r} goes from {bounds[0]:.6g} to {bounds[1]:.6g} ({method}); expected a range of "
+                        f"at least {SMALLEST_RANGE}: it hardly moves in these data. Hold it (still: hold), or name "
+                        "it in `unscaled`"
+                    )
+                bounds = (statistics.mean[i], statistics.mean[i])
         low.append(bounds[0])
         high.append(bounds[1])
     return ActionScaling(
