@@ -138,4 +138,46 @@ def install_calvin(*, root: Path | None = None, run: bool = False) -> None:
         raise EvaluationError("not complete" if run else "not complete; with --run the commands above are executed")
 
 
-COMMANDS: dict[str, Any] = {"calvin": calvin, "install calvin": install_calvin}
+def simpler(
+    scored: Annotated[Scored, Flat],
+    how: Annotated[How, Flat] = How(),
+    *,
+    out: Path = Path("build/simpler"),
+    tasks: tuple[Literal["spoon", "carrot", "stack", "eggplant"], ...] = ("spoon", "carrot", "stack", "eggplant"),
+    episodes: int = 24,
+    render_backend: Literal["cpu", "gpu"] = "cpu",
+) -> None:
+    """Score a policy on SIMPLER's WidowX tasks, in ManiSkill 3; success is read at the last step. Stopped, it goes on.
+
+    Args:
+        out: Folder of the run: results.json, results.txt, videos, sheet.png, episodes.jsonl.
+        tasks: Which of the four.
+        episodes: The first so many of each task's 24 starts.
+        render_backend: cpu (Mesa's Vulkan driver) or gpu.
+    """
+    from omnistream_sim.simpler.benchmark import simpler_benchmark
+
+    benchmark = simpler_benchmark(tasks=tasks, episodes=episodes, render_backend=render_backend)
+    run_benchmark(benchmark, scored, out, how)
+
+
+def install_simpler(*, run: bool = False) -> None:
+    """Print what SIMPLER needs here and what is missing.
+
+    Args:
+        run: Also do it, as far as it needs no administrator.
+    """
+    from omnistream_sim.simpler.install import simpler_steps
+
+    from .install import install
+
+    if not install(simpler_steps(), run=run):
+        raise EvaluationError("not complete" if run else "not complete; with --run the commands above are executed")
+
+
+COMMANDS: dict[str, Any] = {
+    "calvin": calvin,
+    "simpler": simpler,
+    "install calvin": install_calvin,
+    "install simpler": install_simpler,
+}

@@ -29,8 +29,9 @@ class Convention:
     """That an action of 1 moves."""
     radians: float = 1.0
     """That an action of 1 turns."""
-    rotation: Literal["euler", "axis_angle"] = "euler"
-    """How the simulator wants a change of orientation."""
+    rotation: Literal["euler", "axis_angle", "euler_body"] = "euler"
+    """How the simulator wants a change of orientation: as it is, as a rotation vector, or as Euler angles XYZ of the
+    turning body."""
 
     def check(self, contract: Contract, source: str) -> None:
         """ContractError with both sides unless the contract's actions can be converted; `source` names it."""
@@ -57,6 +58,8 @@ class Convention:
         result[..., :3] /= self.metres
         if self.rotation == "axis_angle":
             result[..., 3:6] = euler_to_axis_angle(result[..., 3:6])
+        elif self.rotation == "euler_body":
+            result[..., 3:6] = euler_to_body_euler(result[..., 3:6])
         result[..., 3:6] /= self.radians
         opened = (result[..., GRIPPER] - gripper.closed) / (gripper.open - gripper.closed) > 0.5
         result[..., GRIPPER] = np.where(opened, 1.0, -1.0)
@@ -76,3 +79,11 @@ def euler_to_axis_angle(angles: NDArray[np.float64]) -> NDArray[np.float64]:
     tiny = length < 1e-12
     factor = np.where(tiny, 2.0, 2 * np.arctan2(length, w) / np.where(tiny, 1.0, length))
     return vector * factor[..., None]
+
+
+def euler_to_body_euler(angles: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The same rotation about the body's axes: R = Rz(yaw) Ry(pitch) Rx(roll) to [a, b, c], R = Rx(a) Ry(b) Rz(c)."""
+    (cr, cp, cy), (sr, sp, sy) = (np.moveaxis(f(np.asarray(angles, np.float64)), -1, 0) for f in (np.cos, np.sin))
+    r00, r01, r02 = cy * cp, cy * sp * sr - sy * cr, cy * sp * cr + sy * sr
+    r12, r22 = sy * sp * cr - cy * sr, cp * cr
+    return np.stack((np.arctan2(-r12, r22), np.arcsin(np.clip(r02, -1, 1)), np.arctan2(-r01, r00)), axis=-1)

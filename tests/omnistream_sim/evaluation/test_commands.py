@@ -18,6 +18,14 @@ def test_calvin_without_calvin_says_how_to_get_it(tmp_path, monkeypatch, capsys)
     assert "omnistream-sim install calvin --run" in capsys.readouterr().err
 
 
+def test_simpler_without_simpler_says_how_to_get_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MS_ASSET_DIR", str(tmp_path))
+    assert main(["simpler", "--policy", "a:b", "--tasks", "carrot"]) == 1
+    assert "omnistream-sim install simpler --run" in capsys.readouterr().err
+    assert main(["install", "simpler"]) == 1
+    assert "mani_skill.utils.download_asset -y bridge_v2_real2sim" in capsys.readouterr().out
+
+
 def test_install_prints_every_step_and_runs_none(tmp_path, capsys):
     assert main(["install", "calvin", "--root", str(tmp_path / "calvin")]) == 1
     out = capsys.readouterr().out

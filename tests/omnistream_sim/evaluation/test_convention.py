@@ -8,7 +8,7 @@ import pytest
 
 from omnistream.contract import Action, Camera, Contract, Dimension, Gripper
 from omnistream.errors import ContractError
-from omnistream_sim.evaluation.convention import Convention, euler_to_axis_angle
+from omnistream_sim.evaluation.convention import Convention, euler_to_axis_angle, euler_to_body_euler
 
 
 def contract(rate: float = 30.0, closed: float = -1.0, mode: str = "delta", unit: str = "m") -> Contract:
@@ -39,6 +39,13 @@ def test_axis_angle_is_the_same_rotation():
     angles = np.random.default_rng(1).uniform(-1.5, 1.5, (200, 3))
     for angle, vector in zip(angles, euler_to_axis_angle(angles), strict=True):
         assert matrix_of_vector(vector) == pytest.approx(matrix_of_euler(angle), abs=1e-12)
+
+
+def test_body_angles_are_the_same_rotation():
+    angles = np.random.default_rng(2).uniform(-1.5, 1.5, (200, 3))
+    for angle, body in zip(angles, euler_to_body_euler(angles), strict=True):
+        about = [matrix_of_euler(np.eye(3)[axis] * body[axis]) for axis in range(3)]
+        assert about[0] @ about[1] @ about[2] == pytest.approx(matrix_of_euler(angle), abs=1e-12)
 
 
 @pytest.mark.parametrize(
