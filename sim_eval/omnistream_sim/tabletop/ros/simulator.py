@@ -88,7 +88,7 @@ class SimulatorNode(Node):
         """Of the simulation: services begin episodes between two moments."""
         self._live = open_live(self._config)
         self._commander = Commander(p["rate"], p["command_timeout"])
-        self._refused, self._refused_at = "", -REFUSED_FOR_S
+        self._refused, self._refused_at, self._refusals = "", -REFUSED_FOR_S, 0
         self._simulated_ns = 0
         self._before: dict[str, NDArray[np.float64]] = {}
         self._pace = Pace()
@@ -151,6 +151,7 @@ class SimulatorNode(Node):
                 take(message)
             except InputError as error:
                 self._refused, self._refused_at = str(error), time.monotonic()
+                self._refusals += 1
                 self.get_logger().warning(f"refused: {error}", throttle_duration_sec=1.0)
 
         return receive
@@ -226,6 +227,7 @@ class SimulatorNode(Node):
             findings,
             f"{commander.accepted} commands",
             accepted=commander.accepted,
+            refused=self._refusals,
             superseded=commander.superseded,
             clipped=commander.clipped,
         )

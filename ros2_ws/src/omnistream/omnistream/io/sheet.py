@@ -110,7 +110,7 @@ class ContactSheet:
         """Draw and write a PNG, atomically. InputError if no frame was added."""
         picture = self.render()
         with replacing(path) as temporary:
-            picture.save(temporary, optimize=True)
+            picture.save(temporary)
 
     def render(self) -> Image.Image:
         """Draw the sheet."""
