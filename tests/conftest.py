@@ -31,7 +31,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores; two pools of
         os.environ.setdefault(variable, "1")
 
 # Test modules of the nodes import rclpy at their top; without it they are left out, and the report header says so.
-collect_ignore = [] if HAVE_ROS else ["omnistream_ros", "omnistream_perception"]
+collect_ignore = [] if HAVE_ROS else ["omnistream_ros", "omnistream_perception", "omnistream_policy"]
 
 
 def pytest_report_header() -> list[str]:

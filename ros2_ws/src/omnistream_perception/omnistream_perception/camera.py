@@ -205,7 +205,9 @@ class Camera:
         self._last_stamp = stamp
         try:
             motion = self._motion(result, message)
-            self.outputs.publish(result, image, message.header, info, motion, self.session.backbone_hash)
+            stream = self.session
+            identity = (stream.backbone_hash, str(stream.policy), stream.frames_seen)
+            self.outputs.publish(result, image, message.header, info, motion, *identity)
         except Exception as error:  # unlike a step that fails, this leaves the frame in the stream's memory
             self._count_failure(error, DropReason.PUBLISH_FAILED)
             return True

@@ -137,6 +137,8 @@ class Outputs:
         info: CameraInfo | None,
         motion: Motion | None,
         backbone_hash: str,
+        policy: str,
+        frames_seen: int,
     ) -> None:
         """Publishes what somebody listens to.
 
@@ -145,6 +147,7 @@ class Outputs:
             header: of the image; its stamp and frame go out with everything.
             info: its calibration, None when it is unknown.
             motion: of the pose head, None when that did not run.
+            backbone_hash, policy, frames_seen: of the stream, for who goes on from its features.
         """
         if motion is not None:
             self._publish_motion(motion, header)
@@ -166,7 +169,9 @@ class Outputs:
                 self._publishers[POINTS].publish(images.points_message(points, header, _sample(image, depth.shape)))
         if self._heard(FEATURES):
             dtype = self._node.parameters["features_dtype"]
-            self._publishers[FEATURES].publish(features_message(result.features, header, backbone_hash, dtype))
+            self._publishers[FEATURES].publish(
+                features_message(result.features, result.cls, header, backbone_hash, policy, frames_seen, dtype)
+            )
 
     def _heard(self, topic: Topic) -> bool:
         publisher = self._publishers.get(topic)
@@ -208,10 +213,17 @@ class Outputs:
 
 
 def features_message(
-    features: NDArray[np.float32], header: Header, backbone_hash: str, dtype: str = "float16"
+    features: NDArray[np.float32],
+    cls: NDArray[np.float32],
+    header: Header,
+    backbone_hash: str,
+    policy: str,
+    frames_seen: int,
+    dtype: str = "float16",
 ) -> FeatureMap:
-    """[h, w, D] as omnistream_msgs/FeatureMap, in little-endian `dtype` (float16 or float32)."""
+    """[h, w, D] and [D] as omnistream_msgs/FeatureMap, in little-endian `dtype` (float16 or float32)."""
     height, width, dim = features.shape
+    little = np.dtype(dtype).newbyteorder("<")
     return FeatureMap(
         header=header,
         grid_height=height,
@@ -221,7 +233,10 @@ def features_message(
         layer="patches",
         layout="row_major_hwc",
         model_hash=backbone_hash,
-        data=images.byte_array(features.astype(np.dtype(dtype).newbyteorder("<"))),
+        data=images.byte_array(features.astype(little)),
+        cls=images.byte_array(cls.astype(little)),
+        policy=policy,
+        frames_seen=frames_seen,
     )
 
 

@@ -35,6 +35,7 @@ EXIT_ON_FAILURE = ("--ros-args", "-p", "exit_on_failure:=true", "--")
 NODES = {
     "camera": NodeModule("omnistream_ros.camera_source", "publishes a video, folder or rosbag2 as a camera does"),
     "perception": NodeModule("omnistream_perception.node", "images in; depth, pose, features and points out", True),
+    "policy": NodeModule("omnistream_policy.node", "images or features and an instruction in; safe commands out", True),
     "recorder": NodeModule(
         "omnistream_ros.episode_recorder", "records episodes into mcap, begun and ended by services"
     ),

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The control loop: a timer on ROS time that sends, and a watchdog on the steady clock that sends only stops.
+
+One lock is held from the decision to the publisher, so that no movement can leave after a stop was decided. Neither
+waits for the network: that is another thread, whose answers are only ever added to the plan.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.node import Node
+
+from omnistream.policy.chunks import should_ask
+from omnistream.policy.control import Command, Control, ControlSettings
+from omnistream.policy.guard import Facts, Mode, Stop
+from omnistream.policy.session import ActionChunk
+from omnistream_ros.latency import LatencyWindow
+
+from .inputs import Inputs
+from .outputs import Outputs
+
+LOCK_TIMEOUT = 0.05
+"""Seconds after which a stop leaves even if somebody holds the lock."""
+
+
+class Loop:
+    """See the module. From configure to cleanup; runs between `begin` and `end`.
+
+    Args:
+        node: for its clock, timer and log.
+        busy: for how long the inference in hand has been at work, s.
+        instructed: whether there is an instruction to follow.
+        changed: called after the permission to move changed, from any thread.
+        broken: called with a sentence when the loop itself fails; a stop has been sent then.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        settings: ControlSettings,
+        inputs: Inputs,
+        outputs: Outputs,
+        execute: int,
+        busy: Callable[[float], float],
+        instructed: Callable[[], bool],
+        changed: Callable[[], Any],
+        broken: Callable[[str], None],
+    ) -> None:
+        self.control = Control(settings)
+        self.detail = ""
+        """Of the last stop that somebody has to look at."""
+        self.rivals: list[str] = []
+        self.latencies = {"tick": LatencyWindow(1200), "jitter": LatencyWindow(1200)}
+        self._node, self._inputs, self._outputs, self._execute = node, inputs, outputs, execute
+        self._busy, self._instructed, self._changed, self._broken = busy, instructed, changed, broken
+        self._period = settings.limits.period
+        self._lock = threading.RLock()
+        self._group = MutuallyExclusiveCallbackGroup()
+        self._timer: Any = None
+        self._ending = threading.Event()
+        self._watchdog: threading.Thread | None = None
+        self._last_tick: float | None = None
+        self._told: tuple[Mode, Stop] = (Mode.DISABLED, Stop.NONE)
+
+    def begin(self) -> None:
+        """Ticks from now on; nothing leaves before a start."""
+        self._ending.clear()
+        self._last_tick = None
+        self._timer = self._node.create_timer(self._period, self._on_timer, callback_group=self._group)
+        self._watchdog = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+        self._watchdog.start()
+
+    def end(self, reason: Stop) -> None:
+        """A stop command first, then no more ticks."""
+        self.stop(reason, "")
+        self._ending.set()
+        if self._timer is not None:
+            self._node.destroy_timer(self._timer)
+            self._timer = None
+        if self._watchdog is not None and self._watchdog is not threading.current_thread():
+            self._watchdog.join(timeout=1.0)
+        self._watchdog = None
+
+    # ---------------------------------------------------------------- permission
+
+    def start(self) -> None:
+        """Permits to move. ConfigError while the e-stop is latched."""
+        place = self._inputs.place
+        with self._locked():
+            self.control.start(time.monotonic(), None if place is None else place.values)
+            self._outputs.begin(None if place is None else place.orientation)
+            self.detail = ""
+        self._tell()
+
+    def stop(self, reason: Stop, detail: str) -> None:
+        """Sends a stop command, whatever the state, and takes the permission back."""
+        self._send_stop(lambda: self.control.stop(reason, time.monotonic()))
+        self.detail = detail
+        self._tell()
+
+    def estop(self) -> None:
+        """As `stop`, latched."""
+        self._send_stop(lambda: self.control.estop(time.monotonic()))
+        self._tell()
+
+    def clear(self) -> None:
+        """Unlatches the e-stop."""
+        with self._locked():
+            self.control.clear(time.monotonic())
+        self._tell()
+
+    # ---------------------------------------------------------------- the plan
+
+    def wants_chunk(self) -> bool:
+        """Whether a prediction is due."""
+        with self._locked():
+            started = self.control.guard.mode in (Mode.HOLDING, Mode.RUNNING)
+            return started and should_ask(self.control.plan, self.control.tick_now + 1, execute=self._execute)
+
+    def adopt(self, chunk: ActionChunk) -> tuple[int, int] | None:
+        """Start tick and tick of arrival; None where it is refused."""
+        with self._locked():
+            return self.control.adopt(chunk.actions, chunk.stamp if chunk.stamp is not None else math.nan)
+
+    def forget(self, *, clock: bool = False) -> None:
+        """Drops all planned actions; with `clock` the count of ticks too."""
+        with self._locked():
+            if clock:
+                self.control.rebase()
+            else:
+                self.control.forget()
+
+    # ---------------------------------------------------------------- two clocks
+
+    def _on_timer(self) -> None:
+        if self._ending.is_set():
+            return
+        try:
+            self._tick()
+        except Exception as error:  # the loop must not end silently
+            self.stop(Stop.FAULT, f"the control loop failed: {error}")
+            self._broken(f"the control loop failed:\n{traceback.format_exc()}")
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        gap = 0.0 if self._last_tick is None else now - self._last_tick
+        if self._last_tick is not None:
+            self.latencies["jitter"].add(abs(gap - self._period) * 1e3)
+        self._last_tick = now
+        clock = self._node.get_clock().now()
+        ros_now = clock.nanoseconds / 1e9
+        place = self._inputs.place
+        with self._locked():
+            facts = Facts(
+                instruction=self._instructed(),
+                observation_age=self._inputs.age(ros_now, now),
+                state_age=self._inputs.place_age(now),
+                inference_busy=self._busy(now),
+                tick_gap=gap,
+                identical=self._inputs.identical,
+                rivals=len(self.rivals),
+            )
+            command = self.control.tick(ros_now, now, facts, None if place is None else place.values)
+            self._outputs.send(command, clock.to_msg())
+        self.latencies["tick"].add((time.monotonic() - now) * 1e3)
+        self._tell()
+
+    def _watch(self) -> None:
+        """Stops a robot whose control loop stands still: /clock stopped, the executor hangs in a callback."""
+        limit = self.control.settings.gates.max_tick_gap
+        while not self._ending.wait(min(self._period, limit / 4)):
+            last = self._last_tick
+            if last is None or not self.control.running or time.monotonic() - last <= limit:
+                continue
+            self._send_stop(lambda: self.control.hold(Stop.TICK_LATE, time.monotonic()))
+            self._tell()
+
+    def _send_stop(self, decide: Callable[[], Command | None]) -> None:
+        """Decides and sends; after `LOCK_TIMEOUT` even where the lock is not to be had."""
+        got = self._lock.acquire(timeout=LOCK_TIMEOUT)
+        try:
+            command = decide()
+            if command is not None:
+                self._outputs.send(command, self._node.get_clock().now().to_msg())
+        finally:
+            if got:
+                self._lock.release()
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with self._lock:
+            yield
+
+    def _tell(self) -> None:
+        guard = self.control.guard
+        if (guard.mode, guard.reason) != self._told:
+            self._told = (guard.mode, guard.reason)
+            self._changed()

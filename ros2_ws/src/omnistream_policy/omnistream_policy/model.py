@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loading a policy for the node: contract first, then the network, warmed up so that its first answer is not late."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from omnistream.contract import load_contract
+from omnistream.errors import CheckpointError, ConfigError
+from omnistream.policy import LoadedPolicy, PolicySession, load_policy
+from omnistream.weights import load_model
+from omnistream_ros.parameters import Parameters
+
+
+def open_policy(parameters: Parameters) -> LoadedPolicy:
+    """Raises CheckpointError for a damaged one, ContractError, with both sides, for one that means something else."""
+    if not parameters["policy"]:
+        raise CheckpointError("parameter policy is empty; expected a policy's directory (omnistream-train policy)")
+    contract = load_contract(parameters["contract"]) if parameters["contract"] else None
+    return load_policy(parameters["policy"], language_model=parameters["language_model"] or None, contract=contract)
+
+
+def open_session(policy: LoadedPolicy, parameters: Parameters) -> PolicySession:
+    """A session that has answered once, and has forgotten it. ContractError for another backbone."""
+    if parameters["num_threads"]:
+        torch.set_num_threads(parameters["num_threads"])
+    backbone = None
+    if parameters["source"] == "features":
+        if policy.config.vision.source == "pixels":
+            raise ConfigError("the policy looks at pixels, not at features; set source to images")
+    elif policy.config.vision.source == "backbone":
+        if not parameters["weights"]:
+            raise ConfigError("parameter weights is empty; expected the backbone that the policy was trained on")
+        backbone = load_model(parameters["weights"])
+    engine = {name: parameters[name] for name in ("engine", "dtype", "device")}
+    session = PolicySession(policy, backbone, **engine)
+    if parameters["source"] == "images":
+        _warm_up(session)
+    return session
+
+
+def _warm_up(session: PolicySession) -> None:
+    contract = session.policy.contract
+    black = {c.name: np.zeros((c.height, c.width, 3), np.uint8) for c in contract.cameras}
+    session.set_instruction("stay")
+    for index in range(2):
+        session.step(black, np.zeros(len(contract.state)), stamp=index / contract.rate)
+    session.reset()

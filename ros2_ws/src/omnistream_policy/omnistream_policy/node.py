@@ -1,0 +1,383 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The policy node: camera images (or perception's features) and an instruction in, safe robot commands out.
+
+    omnistream-up policy --ros-args -p policy:=... -p weights:=... -p contract:=robot.yaml
+    ros2 run omnistream_policy policy_node --ros-args --params-file policy.yaml
+
+It starts disabled: ~/set_instruction says what to do, ~/start permits to move, ~/stop and ~/estop take that back. All
+topics, services and what stops it: docs/policy_node.md and docs/reference.md. Not a certified safety function.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
+from rclpy.duration import Duration
+from std_msgs.msg import Bool, Header, String
+from std_srvs.srv import Trigger
+
+from omnistream.errors import ConfigError, OmniStreamError
+from omnistream.policy.guard import Mode, Stop
+from omnistream.policy.session import ActionChunk
+from omnistream_msgs.msg import ActionChunk as ActionChunkMessage
+from omnistream_msgs.msg import PolicyStatus
+from omnistream_msgs.srv import SetInstruction
+from omnistream_ros.diagnostics import Diagnostics, Level, Report
+from omnistream_ros.images import seconds_to_stamp
+from omnistream_ros.lifecycle import LIFECYCLE_PARAMETERS, ManagedNode, State
+from omnistream_ros.parameters import help_text
+from omnistream_ros.qos import qos_profile
+from omnistream_ros.running import run
+
+from . import model
+from .inputs import Inputs
+from .loop import Loop
+from .outputs import Outputs
+from .parameters import NODE, control_settings
+from .status import STATES, fill, permission_report, timing_report
+from .thinking import Thinking
+
+RIVAL_PERIOD = 0.2
+"""Seconds between two looks at who else publishes commands."""
+STEP_TIMEOUT = 2.0
+"""Seconds that a transition waits for the inference in hand; the stop command has left long before."""
+FORWARD_JUMP = 1.0
+"""Seconds by which simulated time may go on at once."""
+
+
+class PolicyNode(ManagedNode):
+    """Lifecycle, services and status. What leaves is decided in `loop`, by `omnistream.policy.control`.
+
+    Args:
+        name: node name; remapped as usual.
+        keywords: for rclpy's Node.
+    """
+
+    def __init__(self, name: str = "policy", **keywords: Any) -> None:
+        super().__init__(name, NODE, **keywords)
+        self._inputs: Inputs | None = None
+        self._outputs: Outputs | None = None
+        self._thinking: Thinking | None = None
+        self._loop: Loop | None = None
+        self._chunks: Any = None
+        self._instruction = ""
+        self._unknown: tuple[str, ...] = ()
+        self._estop_held = False
+        self._control = threading.RLock()  # between transitions and services
+        self._group = MutuallyExclusiveCallbackGroup()
+        self._urgent = MutuallyExclusiveCallbackGroup()
+        self._make_status()
+        self._make_services()
+        jump = JumpThreshold(
+            min_forward=Duration(nanoseconds=round(FORWARD_JUMP * 1e9)), min_backward=Duration(nanoseconds=-1)
+        )
+        self._jump = self.get_clock().create_jump_callback(jump, post_callback=self._on_clock_jump)
+
+    # ---------------------------------------------------------------- lifecycle
+
+    def configure(self) -> None:
+        """Loads and checks the policy, makes the command topics, and says what will leave on them."""
+        with self._control:
+            p = self.parameters
+            policy = model.open_policy(p)
+            settings = control_settings(p, policy.contract)
+            self._inputs = Inputs(self, p, policy.contract, policy.shape.state > 0, self._on_observation)
+            topics = self._inputs.topics()
+            self._outputs = Outputs(self, p, settings, self._inputs.located)
+            session = model.open_session(policy, p)
+            thinking = Thinking(session, self._wants_chunk, self._on_chunk, self._on_failure, p["max_failures"])
+            self._thinking = thinking
+            self._loop = Loop(
+                self,
+                settings,
+                self._inputs,
+                self._outputs,
+                p["execute"],
+                busy=thinking.busy,
+                instructed=lambda: bool(self._instruction),
+                changed=self._status_signal.trigger,
+                broken=self.raise_fault,
+            )
+            self._chunks = self.create_lifecycle_publisher(ActionChunkMessage, "~/chunk", qos_profile("reliable"))
+            if self._instruction:
+                self._unknown = tuple(session.set_instruction(self._instruction).unknown)
+            reads = ", ".join(f"{name}: {topic}" for name, topic in topics.items())
+            self.get_logger().info(f"policy {p['policy']} reads {reads}")
+            for line in self._outputs.describe():
+                self.get_logger().info(line)
+            if p["dry_run"]:
+                self.get_logger().warning("dry run: commands do not go to the robot")
+
+    def activate(self) -> None:
+        """Observes from now on; moves nothing before ~/start."""
+        assert self._inputs is not None and self._thinking is not None and self._loop is not None
+        self._thinking.start()
+        self._inputs.subscribe()
+        self._loop.begin()
+        if self._estop_held:
+            self._loop.estop()
+
+    def deactivate(self) -> None:
+        """A stop command first; then everything else."""
+        if self._loop is not None:
+            self._loop.end(Stop.DEACTIVATED)
+        if self._inputs is not None:
+            self._inputs.unsubscribe()
+        if self._thinking is not None:
+            self._thinking.outdate()
+            self._thinking.stop(STEP_TIMEOUT)
+
+    def cleanup(self) -> None:
+        """Frees the policy and removes the command topics."""
+        with self._control:
+            if self._outputs is not None:
+                self._outputs.destroy()
+            if self._chunks is not None:
+                self.destroy_lifecycle_publisher(self._chunks)
+            self._inputs = self._outputs = self._thinking = self._loop = self._chunks = None
+
+    def state_changed(self) -> None:
+        """Tells everybody."""
+        self._publish_status()
+        self._diagnostics.publish()
+
+    # ---------------------------------------------------------------- services
+
+    def _make_services(self) -> None:
+        self.create_service(SetInstruction, "~/set_instruction", self._on_set_instruction, callback_group=self._group)
+        self.create_service(Trigger, "~/start", self._on_start, callback_group=self._group)
+        self.create_service(Trigger, "~/reset", self._on_reset, callback_group=self._group)
+        # What stops never waits behind what may take long.
+        self.create_service(Trigger, "~/stop", self._on_stop, callback_group=self._urgent)
+        self.create_service(Trigger, "~/estop", self._on_estop, callback_group=self._urgent)
+        self.create_service(Trigger, "~/clear_estop", self._on_clear_estop, callback_group=self._urgent)
+        # A volatile best-effort reader hears every writer, a latched one what was said before it came.
+        for qos in ("latched", "sensor:10"):
+            profile = qos_profile(qos)
+            self.create_subscription(Bool, "~/estop", self._hear_estop, profile, callback_group=self._urgent)
+            self.create_subscription(String, "~/instruction", self._hear, profile, callback_group=self._group)
+
+    def _active_loop(self) -> Loop:
+        if self.state is not State.ACTIVE or self._loop is None:
+            raise ConfigError(f"the node is {self.state}; activate it first")
+        return self._loop
+
+    def _answer(self, response: Any, change: Callable[[], str]) -> Any:
+        try:
+            response.message = change()
+            response.success = True
+        except (OmniStreamError, TimeoutError) as error:
+            self.get_logger().warning(f"refused: {error}")
+            response.success, response.message = False, str(error) or type(error).__name__
+        self._publish_status()
+        return response
+
+    def _on_start(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        def change() -> str:
+            with self._control:
+                loop = self._active_loop()
+                self._look_for_rivals()
+                if loop.rivals:
+                    raise ConfigError(f"somebody else publishes on {', '.join(loop.rivals)}; expected nobody")
+                if self._estop_held:
+                    raise ConfigError("the e-stop topic says true; release it and clear it first")
+                loop.start()
+                return f"permitted to move: {self._instruction!r}" if self._instruction else "waits for an instruction"
+
+        return self._answer(response, change)
+
+    def _on_stop(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        def change() -> str:
+            self._active_loop().stop(Stop.REQUESTED, "")
+            return "stopped"
+
+        return self._answer(response, change)
+
+    def _on_estop(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        def change() -> str:
+            self._active_loop().estop()
+            return "stopped; ~/clear_estop unlatches"
+
+        return self._answer(response, change)
+
+    def _on_clear_estop(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        def change() -> str:
+            if self._estop_held:
+                raise ConfigError("the e-stop topic still says true; release it first")
+            self._active_loop().clear()
+            return "cleared; ~/start permits to move"
+
+        return self._answer(response, change)
+
+    def _on_reset(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        def change() -> str:
+            with self._control:
+                loop = self._active_loop()
+                loop.stop(Stop.REQUESTED, "")
+                self._forget(clock=False)
+                return "a new episode; ~/start permits to move"
+
+        return self._answer(response, change)
+
+    def _on_set_instruction(
+        self, request: SetInstruction.Request, response: SetInstruction.Response
+    ) -> SetInstruction.Response:
+        def change() -> str:
+            self._instruct(request.instruction)
+            response.unknown_words = list(self._unknown)
+            return f"from now on {request.instruction!r}" if request.instruction else "no instruction: stands still"
+
+        return self._answer(response, change)
+
+    def _instruct(self, text: str) -> None:
+        """Applied at the next inference; what was planned for the old one is dropped at once."""
+        with self._control:
+            text = text.strip()
+            loop, thinking = self._loop, self._thinking
+            if text == self._instruction:
+                return
+            unknown: tuple[str, ...] = ()
+            if loop is not None and thinking is not None:
+                before, self._instruction = self._instruction, ""  # nothing moves in between
+                thinking.outdate()
+                loop.forget()
+                try:
+                    if text:
+                        unknown = tuple(thinking.call(lambda: thinking.session.set_instruction(text)).unknown)
+                except (OmniStreamError, TimeoutError):
+                    self._instruction = before
+                    raise
+            self._instruction, self._unknown = text, unknown
+        self.get_logger().info(f"instruction: {text!r}" + (f"; unknown: {', '.join(unknown)}" if unknown else ""))
+
+    def _hear(self, message: String) -> None:
+        try:
+            self._instruct(message.data)
+        except (OmniStreamError, TimeoutError) as error:
+            self.get_logger().warning(f"instruction refused: {error}")
+        self._publish_status()
+
+    def _hear_estop(self, message: Bool) -> None:
+        self._estop_held = message.data
+        loop = self._loop
+        if message.data and loop is not None and self.state is State.ACTIVE:
+            loop.estop()
+
+    # ---------------------------------------------------------------- the network's thread
+
+    def _on_observation(self, observation: Any) -> None:
+        if self._thinking is not None:
+            self._thinking.observe(observation)
+
+    def _wants_chunk(self) -> bool:
+        return self._loop is not None and bool(self._instruction) and self._loop.wants_chunk()
+
+    def _on_chunk(self, chunk: ActionChunk) -> None:
+        loop, thinking = self._loop, self._thinking
+        if loop is None or thinking is None or chunk.stamp is None:
+            return
+        ticks = loop.adopt(chunk)
+        if ticks is None:
+            return
+        self._chunks.publish(
+            ActionChunkMessage(
+                header=Header(
+                    stamp=seconds_to_stamp(chunk.stamp), frame_id=loop.control.settings.contract.action.frame
+                ),
+                sequence=thinking.chunks,
+                start_tick=ticks[0],
+                arrived_tick=ticks[1],
+                rate=chunk.rate,
+                instruction=self._instruction,
+                names=list(chunk.names),
+                rows=len(chunk.actions),
+                values=chunk.actions.ravel().tolist(),
+            )
+        )
+
+    def _on_failure(self, reason: str, detail: str) -> None:
+        if self._loop is not None and self.state is State.ACTIVE:
+            self.get_logger().error(f"stopped ({reason}): {detail}")
+            self._loop.stop(Stop(reason), detail)
+
+    # ---------------------------------------------------------------- events, status and diagnostics
+
+    def _on_clock_jump(self, _jump: TimeJump) -> None:
+        """Simulated time was restarted, or a clock was set: stamps before and after do not belong together."""
+        if self.state is State.ACTIVE and self._loop is not None:
+            self.get_logger().warning("the clock jumped: stopped, and everything that was seen is forgotten")
+            self._loop.stop(Stop.CLOCK_JUMP, "the clock jumped")
+            self._forget(clock=True)
+
+    def _forget(self, *, clock: bool) -> None:
+        assert self._loop is not None and self._thinking is not None and self._inputs is not None
+        self._thinking.outdate()
+        self._loop.forget(clock=clock)
+        self._inputs.forget()
+        self._thinking.post(self._thinking.session.reset)
+
+    def _look_for_rivals(self) -> None:
+        if self._loop is None or self._outputs is None or self.parameters["dry_run"]:
+            return
+        rivals = self._outputs.rivals()
+        if rivals and not self._loop.rivals:
+            self._loop.detail = f"somebody else publishes on {', '.join(rivals)}"
+        self._loop.rivals = rivals
+
+    def _make_status(self) -> None:
+        self._status = self.create_publisher(PolicyStatus, "~/status", qos_profile("latched"))
+        self._status_signal = self.create_guard_condition(self.state_changed)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(1 / self.parameters["status_rate"], self._publish_status, clock=steady)
+        self.create_timer(RIVAL_PERIOD, self._look_for_rivals, clock=steady)
+        self._diagnostics = Diagnostics(self, hardware_id=self.get_name())
+        self._diagnostics.add("permission", self._permission)
+        self._diagnostics.add("timing", self._timing)
+
+    def _publish_status(self) -> None:
+        now = self.get_clock().now()
+        message = PolicyStatus(instruction=self._instruction, unknown_words=list(self._unknown))
+        message.header.stamp = now.to_msg()
+        message.dry_run = self.parameters["dry_run"]
+        message.state, message.reason, message.detail = self._policy_state()
+        loop, inputs, thinking, outputs = self._loop, self._inputs, self._thinking, self._outputs
+        if loop is not None and inputs is not None and thinking is not None and outputs is not None:
+            message.backbone_hash = thinking.session.policy.contract.backbone or ""
+            message.outputs = outputs.topics
+            newest = inputs.newest
+            fill(message, loop, inputs, thinking, None if newest is None else (now.nanoseconds - newest.stamp) / 1e9)
+        self._status.publish(message)
+
+    def _policy_state(self) -> tuple[int, str, str]:
+        if self.failed:
+            return PolicyStatus.STATE_ERROR, str(Stop.FAULT), self.fault
+        if self._loop is None:
+            return PolicyStatus.STATE_UNCONFIGURED, "", self.fault or "not configured"
+        if self.state is not State.ACTIVE:
+            return PolicyStatus.STATE_INACTIVE, "", self.fault
+        guard = self._loop.control.guard
+        return STATES[Mode(guard.mode)], str(guard.reason), self._loop.detail
+
+    def _permission(self) -> Report:
+        if self.fault or self._loop is None:
+            return Report(Level.ERROR if self.fault else Level.WARN, self.fault or "not configured")
+        return permission_report(self._loop, self.state is State.ACTIVE)
+
+    def _timing(self) -> Report:
+        if self._loop is None or self._thinking is None:
+            return Report(Level.STALE, "not configured")
+        return timing_report(self._loop, self._thinking, self.parameters["latency_budget"])
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """The executable; returns its exit code."""
+    return run(PolicyNode, args, threads=4, help_text=help_text(__doc__ or "", (*LIFECYCLE_PARAMETERS, *NODE)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
