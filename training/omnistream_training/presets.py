@@ -25,16 +25,16 @@ DEFAULT_CPU = TrainConfig(
     model=ModelChoice(preset="nano"),
     data=DataConfig(
         pools=(
-            PoolConfig(live="tabletop", options={"min_path": "1.0"}, clips=3200, weight=2.7),
-            PoolConfig(live="tabletop", options={"static": "0.15"}, clips=1600, weight=1.3),
+            PoolConfig(live="tabletop", options={"min_path": "1.0"}, clips=3200, place=True, weight=2.7),
+            PoolConfig(live="tabletop", options={"static": "0.15"}, clips=1600, place=True, weight=1.3),
         )
     ),
     augment=AugmentConfig(flip=0.0),  # the shipped table has a left and a right
     loss=LossConfig(depth_common=0.3, camera=4.0, rays=1.5, points=0.5),
     stages=(
         Stage(steps=2500, clips=24, frames=2, size=(64, 64), stride=(2, 24)),
-        Stage(steps=3000, clips=12, frames=4, size=(128, 128), stride=(2, 20)),
-        Stage(steps=600, clips=3, frames=16, size=(128, 128), stride=(1, 6)),
+        Stage(steps=2400, clips=12, frames=4, size=(128, 128), stride=(2, 20)),
+        Stage(steps=400, clips=3, frames=16, size=(128, 128), stride=(1, 6)),
     ),
     optim=OptimConfig(lr=1e-3, muon_lr=3e-3, schedule="trapezoid", warmup=200, decay=0.2, ema=0.998),
     eval_every=500,

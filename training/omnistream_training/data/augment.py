@@ -96,6 +96,7 @@ def flip(batch: ClipBatch, which: Tensor) -> ClipBatch:
             _like(on, batch.T_world_camera), mirror @ batch.T_world_camera @ mirror, batch.T_world_camera
         ),
         K=torch.where(_like(on, K), K, batch.K),
+        place=batch.place & ~on,  # the mirror image of a place is another one
     )
 
 

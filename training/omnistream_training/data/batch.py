@@ -7,7 +7,7 @@ Shapes: B clips, T frames, H x W pixels.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -30,8 +30,15 @@ class ClipBatch:
     """[B, 3, 3] float32, pixels of `images`, integer coordinates are pixel centres; NaN: unknown."""
     times: Tensor
     """[B, T] float64 on the host, in frames at the nominal rate, increasing from 0."""
+    place: Tensor = field(default=None)  # type: ignore[assignment]
+    """[B] bool: poses are in the frame of a place that all such clips share (a robot's cell, the shipped tabletop), so
+    that a camera can be told where it is from one picture. Default: none are."""
 
     def __post_init__(self) -> None:
+        if self.place is None:
+            object.__setattr__(
+                self, "place", torch.zeros(len(self.images), dtype=torch.bool, device=self.images.device)
+            )
         b, t, _, h, w = self.images.shape if self.images.ndim == 5 else (0, 0, 0, 0, 0)
         expected = {
             "images": (b, t, 3, h, w),
@@ -39,6 +46,7 @@ class ClipBatch:
             "T_world_camera": (b, t, 4, 4),
             "K": (b, 3, 3),
             "times": (b, t),
+            "place": (b,),
         }
         for name, shape in expected.items():
             if getattr(self, name).shape != shape or 0 in shape:
@@ -95,4 +103,5 @@ def resize(batch: ClipBatch, size: tuple[int, int]) -> ClipBatch:
         T_world_camera=batch.T_world_camera,
         K=to_new @ batch.K,
         times=batch.times,
+        place=batch.place,
     )

@@ -55,6 +55,8 @@ class PoolConfig:
     """Hz, of a clip; strides of a stage are rounded to multiples of its period."""
     size: tuple[int, int] = (128, 128)
     """Height and width, of which a stage's size is the same or a smaller copy."""
+    place: bool = False
+    """Whether all clips show one place, in whose frame the renderer gives their poses."""
     weight: float = 1.0
     """Share of steps drawn from here, against `data.live_weight` and the other pools' weights."""
 
@@ -112,6 +114,7 @@ class PoolSource:
             T_world_camera=poses,
             K=torch.from_numpy(np.stack([part[3] for part in parts])),
             times=times.expand(len(parts), -1).clone(),
+            place=torch.full((len(parts),), self.config.place),
         )
         batch = resize(batch, request.size)
         return batch if request.device == "cpu" else batch.to(request.device)

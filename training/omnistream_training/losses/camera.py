@@ -3,13 +3,17 @@
 
 L_camera = |t' - t| + |q' - q| + 0.5 |fov' - fov|    (paper section 3.3; weights and L1 after VGGT, where L1 was
 steadier than Huber)
+
+Where clips share a place, cameras are also compared in its frame (`place_loss`). The network may choose the frame of
+its poses (`omnistream.heads.camera`), but from relative poses alone it does not find out that it could: as long as all
+its rotations are the same, turning left on one side of a table and on the other ask for opposite corrections.
 """
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from omnistream.heads.camera import in_first_camera, relative_quaternion
+from omnistream.heads.camera import in_first_camera, relative_quaternion, split_camera
 from omnistream_training.losses.reduce import fill, masked_mean
 
 MAX_TRANSLATION_ERROR = 100.0
@@ -34,13 +38,28 @@ def camera_loss(
     # Not normalised (nor is it in VGGT's loss): while rotation is still guesswork, the way to a smaller error of a
     # normalised quaternion is a huge w, and then nothing turns any more. A run of ours had 13.7 after 2,700 steps.
     q = relative_quaternion(raw)
-    wanted = fill(quaternion, posed[..., None], 0.5)
-    # q and -q are one rotation: compare with the nearer one.
-    same = (q.detach() * wanted).sum(-1, keepdim=True) >= 0
-    wanted = wanted * (2 * same.to(wanted.dtype) - 1)
-    moved = (t - fill(translation, posed[..., None], 0.0)).abs().clamp(max=MAX_TRANSLATION_ERROR)
     return {
-        "translation": masked_mean(moved.sum(-1), posed),
-        "rotation": masked_mean((q - wanted).abs().sum(-1), posed),
+        "translation": _translation(t, translation, posed),
+        "rotation": _rotation(q, quaternion, posed),
         "fov": 0.5 * masked_mean((f - fill(fov, calibrated[..., None], 1.0)).abs().sum(-1), calibrated),
     }
+
+
+def place_loss(raw: Tensor, translation: Tensor, quaternion: Tensor, placed: Tensor) -> Tensor:
+    """L1 of position and rotation in the frame of the place; mean over the frames that are `placed` [B, T] (bool).
+
+    raw: [B, T, 9]. translation [B, T, 3], unit quaternion [B, T, 4] (x y z w, either sign): camera in the place.
+    """
+    return _translation(split_camera(raw)[0], translation, placed) + _rotation(raw[..., 3:7], quaternion, placed)
+
+
+def _translation(found: Tensor, wanted: Tensor, known: Tensor) -> Tensor:
+    moved = (found - fill(wanted, known[..., None], 0.0)).abs().clamp(max=MAX_TRANSLATION_ERROR)
+    return masked_mean(moved.sum(-1), known)
+
+
+def _rotation(found: Tensor, wanted: Tensor, known: Tensor) -> Tensor:
+    wanted = fill(wanted, known[..., None], 0.5)
+    # q and -q are one rotation: compare with the nearer one.
+    same = (found.detach() * wanted).sum(-1, keepdim=True) >= 0
+    return masked_mean((found - wanted * (2 * same.to(wanted.dtype) - 1)).abs().sum(-1), known)

@@ -12,7 +12,7 @@ from torch import Tensor
 from omnistream.errors import ConfigError
 from omnistream.heads.camera import rays_in_first_camera
 from omnistream.heads.heads import HeadOutputs
-from omnistream_training.losses.camera import camera_loss
+from omnistream_training.losses.camera import camera_loss, place_loss
 from omnistream_training.losses.depth import depth_loss
 from omnistream_training.losses.rays import halve, point_loss, ray_loss
 from omnistream_training.losses.targets import Targets
@@ -38,9 +38,11 @@ class LossConfig:
     """Points from predicted rays and depth."""
     camera: float = 1.0
     """Translation, rotation and field of view."""
+    place: float = 1.0
+    """Position and rotation in the frame of the place, for clips that have one; relative to `camera`."""
 
     def __post_init__(self) -> None:
-        for name in ("depth", "depth_gradient", "alpha", "rays", "points", "camera"):
+        for name in ("depth", "depth_gradient", "alpha", "rays", "points", "camera", "place"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"loss.{name} is {getattr(self, name)}; expected 0 or more")
         if self.points and not (self.rays and self.depth):
@@ -89,6 +91,10 @@ def geometry_loss(outputs: HeadOutputs, targets: Targets, config: LossConfig) ->
             posed=targets.posed,
             calibrated=targets.calibrated,
         )
+        if config.place:
+            raw = _wide(outputs.camera)
+            where = place_loss(raw, targets.place_translation, targets.place_quaternion, targets.placed)
+            camera["place"] = config.place * where
         terms |= {name: config.camera * term for name, term in camera.items()}
     if not terms:
         raise ConfigError("no head ran: the loss has nothing to work on")

@@ -43,6 +43,12 @@ class Targets:
     """[B, T] bool: intrinsics known."""
     scale: Tensor
     """[B] metres per unit of depth and translation; 1 for metric targets."""
+    placed: Tensor
+    """[B, T] bool: the camera's place is known, see `ClipBatch.place`."""
+    place_translation: Tensor
+    """[B, T, 3] camera in the frame of the place."""
+    place_quaternion: Tensor
+    """[B, T, 4] x y z w, w >= 0: place from this camera."""
 
 
 def make_targets(batch: ClipBatch, unit: Unit = "metric", max_depth: float = 100.0) -> Targets:
@@ -64,6 +70,8 @@ def make_targets(batch: ClipBatch, unit: Unit = "metric", max_depth: float = 100
         posed = posed & measured[:, None]
     size = (depth.shape[-2], depth.shape[-1])
     translation = poses[..., :3, 3] / scale[:, None, None]
+    placed = posed & batch.place.to(device)[:, None]
+    absolute = torch.where(placed[..., None, None], batch.T_world_camera.to(device, torch.float32), poses)
     directions = _directions(K, (size[0] // 2, size[1] // 2))  # [B, h, w, 3]
     turned = torch.einsum("btij,bhwj->bthwi", poses[..., :3, :3], directions)
     origins = translation[:, :, None, None].expand_as(turned)
@@ -79,6 +87,9 @@ def make_targets(batch: ClipBatch, unit: Unit = "metric", max_depth: float = 100
         posed=posed,
         calibrated=calibrated,
         scale=scale,
+        placed=placed,
+        place_translation=absolute[..., :3, 3] / scale[:, None, None],
+        place_quaternion=quaternion_from_matrix(absolute[..., :3, :3]),
     )
 
 
