@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The captioning task: what is asked of the pictures, and the decoder that answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from omnistream.errors import ConfigError
+
+KINDS = ("describe", "ground", "read")
+"""Captioning, boxes as text, and text that is written into the picture (OCR)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig:
+    """Sizes of a decoder from nothing; a pre-trained one brings its own."""
+
+    dim: int = 128
+    depth: int = 2
+    heads: int = 4
+    key_heads: int = 2
+    mlp: int = 384
+
+    def __post_init__(self) -> None:
+        if min(self.dim, self.depth, self.heads, self.key_heads, self.mlp) < 1:
+            raise ConfigError(f"caption.decoder is {self}; expected sizes of 1 or more")
+        if self.dim % self.heads or self.heads % self.key_heads or self.dim // self.heads % 2:
+            raise ConfigError(
+                f"caption.decoder.dim {self.dim}, heads {self.heads}, key_heads {self.key_heads}: expected dim / heads "
+                "even and heads a multiple of key_heads"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionConfig:
+    """What a step of captioning sees."""
+
+    pictures: int = 8
+    """Per step, each a stream of one frame."""
+    size: tuple[int, int] = (224, 224)
+    """Height and width, multiples of the patch."""
+    live: str = "worlds"
+    """Renderer of the group `omnistream.clips` that can also give text, ids and things."""
+    live_options: dict[str, str] = field(default_factory=dict)
+    describe: float = 0.4
+    """Share of pictures to describe."""
+    ground: float = 0.4
+    """Share of pictures in which a thing is to be found."""
+    read: float = 0.2
+    """Share of pictures with a word written into them, to be read."""
+    smallest: float = 0.004
+    """Share of the picture that a thing has to cover to be asked for."""
+    max_tokens: int = 256
+    """Longest question and answer together; a longer answer is cut."""
+    language_model: str | None = None
+    """Directory of a Qwen3 (the paper: Qwen3-0.6B) with its tokeniser. None: a random decoder that reads bytes."""
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+
+    def __post_init__(self) -> None:
+        shares = [getattr(self, kind) for kind in KINDS]
+        if min(shares) < 0 or not sum(shares) > 0:
+            raise ConfigError(
+                f"caption shares are {dict(zip(KINDS, shares, strict=True))}; expected 0 or more, not all 0"
+            )
+        if self.pictures < 1 or self.max_tokens < 8 or not 0 < self.smallest < 1:
+            raise ConfigError(
+                f"caption.pictures {self.pictures}, max_tokens {self.max_tokens}, smallest {self.smallest}: expected 1 "
+                "or more, 8 or more, between 0 and 1"
+            )
