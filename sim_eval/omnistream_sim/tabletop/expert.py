@@ -15,7 +15,8 @@ from .tasks import PUSH, SIDES, Task
 
 PLANS = 4
 """It gives up after so many."""
-_FINGERS = ("left_finger", "right_finger")
+_SHUT, _WIDE = 0.01, 0.07
+"""Between the fingers: nothing fits in, and they hold nothing."""
 
 
 class Expert:
@@ -61,16 +62,15 @@ def plan(task: Task, state: State, layout: Layout) -> list[Waypoint]:
 
 
 def _let_go(state: State) -> list[Waypoint]:
-    """Free the fingers from what they touch and rise above it."""
+    """Free the fingers from what they touch, or have only just let go of, and rise above it."""
     x, y, z = (float(v) for v in state.tool)
     yaw = float(state.target_euler[2])
-    gripping = any(sum(finger in pair for finger in _FINGERS) == 1 for pair in state.contacts)
+    shut, partly = state.opening < _SHUT, _SHUT <= state.opening < _WIDE
     points = []
-    gripper = OPEN if gripping or state.opening > 0.06 else CLOSE
-    if gripping and state.opening < 0.07:
+    if partly:
         points.append(Waypoint((x, y, z), yaw, OPEN, wait=GRIP_STEPS))
-    if z < HOVER + BLOCK_SIZE or gripping:
-        points.append(Waypoint((x, y, z + HOVER), yaw, gripper, tolerance=0.02))
+    if partly or z < HOVER + BLOCK_SIZE:
+        points.append(Waypoint((x, y, z + HOVER), yaw, CLOSE if shut else OPEN, tolerance=0.02))
     return points
 
 

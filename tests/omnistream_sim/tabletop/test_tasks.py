@@ -18,7 +18,7 @@ from omnistream.errors import ConfigError
 from omnistream.policy.tokens import words_of
 from omnistream_sim.cli import main
 from omnistream_sim.evaluation.episode import run_episode
-from omnistream_sim.evaluation.protocols import Observation
+from omnistream_sim.evaluation.protocols import Episode, Observation
 from omnistream_sim.evaluation.scores import Rate
 from omnistream_sim.tabletop.benchmark import by_kind, chance, tabletop_benchmark
 from omnistream_sim.tabletop.control import OPEN
@@ -234,3 +234,12 @@ def test_the_command_scores_a_policy_by_kind(tmp_path: Path, capsys: pytest.Capt
 def test_the_command_checks_the_experts(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "tabletop", "--episodes", "1", "--chains", "0", "--tasks", "button"]) == 0
     assert "100.0%" in capsys.readouterr().out
+
+
+def test_the_expert_does_not_take_along_what_it_has_just_let_go_of() -> None:
+    # After stacking, the fingers are half open about the block: closing them for a push would take it along.
+    whole = chain(97)
+    assert [TASKS[name].kind for name in whole.tasks[2:4]] == ["stack", "push"]
+    episode = Episode(index=0, tasks=whole.tasks, state={"start": whole.start.plain()}, seed=97)
+    found = rehearse([episode], lambda done, total: None)
+    assert not any(one.failed for one in found.values())
