@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 from omnistream_ros._child import PARENT_VARIABLE
 
@@ -123,6 +123,17 @@ def stop_all(children: Iterable[ChildProcess], grace: float = 5.0) -> int:
         for child in running:
             child.wait(max(0.0, deadline - time.monotonic()))
     return max((child.wait(0.0) or 0 for child in children), default=0)
+
+
+def leave(code: int) -> NoReturn:
+    """Ends this process now, its output flushed, without taking the interpreter down.
+
+    For a process in which DDS, torch and the viewer's library have met, and which has nothing left to do: on a busy
+    machine one such teardown in eight ended in a jump to nowhere, and a good run in exit code 139.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def ros_parameters(**values: object) -> list[str]:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from omnistream_ros.environment import loopback_environment, robot_environment
-from omnistream_ros.processes import ProcessGroup
+from omnistream_ros.processes import ProcessGroup, leave
 
 GRACE_S = 6.0
 """Seconds that nodes get to end by themselves after SIGINT."""
@@ -85,7 +85,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         except ModuleNotFoundError as error:  # most likely the built messages
             print(f"omnistream-up: the demo needs the module {error.name}; run `make setup`", file=sys.stderr)
             return 1
-        return demo.main(words[1:])
+        code = demo.main(words[1:])
+        if argv is None:  # this is the process's last act
+            leave(code)
+        return code
     try:
         commands = split_commands(words)
         environment = {**os.environ, **_variables(options.network, options.domain)}
