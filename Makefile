@@ -22,7 +22,7 @@ INTERFACES := ros2_ws/src/omnistream_msgs tools/interfaces/tf2_msgs
 PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint types arrows colcon docs docs-check bench-node train-default eval-default eval-real twins model-card bench-train verify-tensorrt verify-tensorrt-api clean clean-all
+.PHONY: help setup demo test test-all lint types arrows colcon docs docs-check bench-node bench-policy-node train-default eval-default eval-real twins model-card bench-train verify-tensorrt verify-tensorrt-api clean clean-all
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -61,6 +61,9 @@ docs-check: setup  ## fail when the generated reference is not up to date
 
 bench-node: setup  ## what the node adds to the model's own time; writes build/bench_node.json
 	@$(BIN)/python tools/bench_node.py $(ARGS)
+
+bench-policy-node: setup  ## jitter of commands and time to stop; writes build/bench_policy_node.json
+	@$(BIN)/python tools/bench_policy_node.py $(ARGS)
 
 train-default: setup  ## make the default weights from nothing; goes on where it stopped; MINUTES=<how long this time>
 	@nice -n 19 $(BIN)/python -P -m omnistream_training.default_run "$(RUN)" $(MINUTES)

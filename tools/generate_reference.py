@@ -61,6 +61,7 @@ def main() -> int:
 def reference() -> str:
     from omnistream_perception import parameters as perception
     from omnistream_perception.outputs import TOPICS
+    from omnistream_policy import parameters as policy
     from omnistream_ros.camera_parameters import PARAMETERS as CAMERA_SOURCE
     from omnistream_ros.lifecycle import LIFECYCLE_PARAMETERS
     from omnistream_sim.tabletop.ros import parameters as simulator
@@ -85,6 +86,16 @@ def reference() -> str:
         parameter_table((*LIFECYCLE_PARAMETERS, *perception.NODE)),
         "For each camera; with several, the name is `cameras.<camera>.<parameter>`:\n",
         parameter_table(perception.CAMERA),
+        "## policy_node\n",
+        "`omnistream-up policy --ros-args ...`, `ros2 run omnistream_policy policy_node --ros-args ...`\n",
+        "### Published topics\n",
+        table(("topic", "type", "what"), [(f"`{name}`", *rest) for name, *rest in policy.TOPICS]),
+        "### Subscribed topics, beside cameras, state and position\n",
+        table(("topic", "type", "what"), [(f"`{name}`", *rest) for name, *rest in policy.LISTENS]),
+        "### Services\n",
+        table(("service", "type", "what"), [(f"`{name}`", *rest) for name, *rest in policy.SERVICES]),
+        "### Parameters\n",
+        parameter_table((*LIFECYCLE_PARAMETERS, *policy.NODE)),
         "## camera_source\n",
         "`omnistream-up camera --ros-args ...`, `ros2 run omnistream_ros camera_source --ros-args ...`\n",
         parameter_table(CAMERA_SOURCE),

@@ -17,11 +17,12 @@ from omnistream_sim.tabletop.ros.parameters import PARAMETERS as SIMULATOR
 
 BRINGUP = Path(__file__).resolve().parents[2] / "ros2_ws" / "src" / "omnistream_bringup"
 LAUNCH_FILES = sorted(BRINGUP.glob("launch/*.py"))
-PARAMETER_FILES = sorted(BRINGUP.glob("config/*.yaml"))
+PARAMETER_FILES = [BRINGUP / "config" / "perception.yaml"]
 
 SPECS = {spec.name: spec for spec in (*LIFECYCLE_PARAMETERS, *NODE, *camera_specs(""))}
 OF_EVERY_NODE = {"use_sim_time"}
 DECLARED = {
+    "omnistream.launch.py": OF_EVERY_NODE,
     "perception.launch.py": set(SPECS) | OF_EVERY_NODE,
     "simulator.launch.py": {spec.name for spec in SIMULATOR},
 }

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -102,7 +103,7 @@ class Inputs:
             if name == STATE:
                 self._listen(JointState, topic, self._on_state, qos)
             else:
-                self._listen(kind, topic, lambda message, name=name: self._on_picture(name, message), qos)
+                self._listen(kind, topic, partial(self._on_picture, name), qos)
         if self.located:
             joints = self._contract.action.frame == JOINTS
             self._listen(

@@ -8,7 +8,8 @@ import torch
 
 from omnistream.contract import load_contract
 from omnistream.errors import CheckpointError, ConfigError
-from omnistream.policy import LoadedPolicy, PolicySession, load_policy
+from omnistream.policy.checkpoint import LoadedPolicy, load_policy
+from omnistream.policy.session import PolicySession
 from omnistream.weights import load_model
 from omnistream_ros.parameters import Parameters
 

@@ -302,7 +302,8 @@ class PolicyNode(ManagedNode):
 
     def _on_failure(self, reason: str, detail: str) -> None:
         if self._loop is not None and self.state is State.ACTIVE:
-            self.get_logger().error(f"stopped ({reason}): {detail}")
+            if detail != self._loop.detail:  # once, not for every picture
+                self.get_logger().error(f"stopped ({reason}): {detail}")
             self._loop.stop(Stop(reason), detail)
 
     # ---------------------------------------------------------------- events, status and diagnostics

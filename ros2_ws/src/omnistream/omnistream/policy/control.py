@@ -184,6 +184,9 @@ class Control:
 
         None where it is refused, which is counted: not finite, not of this contract, overtaken, from the future.
         """
+        if not math.isfinite(stamp):
+            self.drops["not_finite"] += 1
+            return None
         start = self.tick_of(stamp)
         arrived = max(self.tick_now, start)
         width = len(self.settings.contract.action.dimensions)
