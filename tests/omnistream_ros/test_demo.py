@@ -131,7 +131,7 @@ def test_a_recording_goes_through_two_nodes_into_report_and_pictures(
 
 @pytest.mark.skipif(bool(missing_physics()), reason=f"the simulator needs {missing_physics()}")
 def test_the_simulators_camera_is_scored_against_its_truth(weights: Path, demo: Demo) -> None:
-    demo.start("--weights", weights, "--duration", 6, "--seed", 7)
+    demo.start("--weights", weights, "--duration", 12, "--seed", 7)
     code, output = demo.finish()
     assert code == 0, output
     assert "free camera about the shipped tabletop, seed 7" in output and "this machine keeps up with" in output
