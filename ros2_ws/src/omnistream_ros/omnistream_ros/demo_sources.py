@@ -25,7 +25,7 @@ RATE = 30
 SEED = 161803 << 32
 """Its clip was never trained on: a test computes it."""
 SIZE = (128, 128)
-START_HZ = 4.0
+START_HZ = 2.0
 """On the wall, while it is measured what this machine keeps up with."""
 
 
