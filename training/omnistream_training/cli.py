@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`omnistream-train`: geometry, heads and policies.
+"""`omnistream-train`: geometry, heads, pre-training and policies.
 
     omnistream-train geometry RUN --preset default-cpu --optim.lr 5e-4
     omnistream-train heads RUN --model.start CHECKPOINT --data.live None --data.folders my_recordings
+    omnistream-train pretrain RUN --preset tabletop_tiny
     omnistream-train policy RUN --data.folders my_data_set
 
 RUN is the run's directory. Given a run that exists, it goes on. Every field of the configuration is an option.
@@ -32,7 +33,8 @@ from omnistream_training.running import CONFIG, Where, run_geometry
 FINISHED, STOPPED, USAGE, DATA, CHECKPOINT, NOT_FINITE = 0, 1, 2, 3, 4, 7
 COMMANDS = {"geometry": "default-cpu", "heads": "heads"}
 """Command and its preset."""
-POLICY = "policy"
+POLICY, PRETRAIN = "policy", "pretrain"
+"""Commands with a configuration of their own."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,11 +44,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(__doc__)
         return FINISHED if arguments else USAGE
     command, rest = arguments[0], arguments[1:]
-    if command not in (*COMMANDS, POLICY):
-        known = ", ".join((*COMMANDS, POLICY))
+    if command not in (*COMMANDS, PRETRAIN, POLICY):
+        known = ", ".join((*COMMANDS, PRETRAIN, POLICY))
         print(f"omnistream-train: unknown command {command!r}; expected one of {known}", file=sys.stderr)
         return USAGE
     try:
+        if command == PRETRAIN:
+            return _pretrain(rest)
         return _policy(rest) if command == POLICY else _run(command, rest)
     except NotFiniteError as error:
         return _fail(error, NOT_FINITE)
@@ -81,6 +85,12 @@ class Options:
 
 def _policy(arguments: list[str]) -> int:
     from omnistream_training.policy.command import run_command
+
+    return FINISHED if run_command(arguments) else STOPPED
+
+
+def _pretrain(arguments: list[str]) -> int:
+    from omnistream_training.pretrain.command import run_command
 
     return FINISHED if run_command(arguments) else STOPPED
 

@@ -137,6 +137,6 @@ def _decoder_from(directory: str, vocabulary: int) -> Any:
         raise CheckpointError(f"{folder} holds no Qwen3 that can be read: {error}") from error
     if decoder.config.vocab_size < vocabulary:
         raise CheckpointError(
-            f"the tokeniser in {folder} has {vocabulary} tokens, the model {decoder.config.vocab_size}; expected as many"
+            f"the tokeniser in {folder} has {vocabulary} tokens, the model {decoder.config.vocab_size}; expected more"
         )
     return decoder

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from omnistream.errors import ConfigError
 
-KINDS = ("describe", "ground", "read")
-"""Captioning, boxes as text, and text that is written into the picture (OCR)."""
+KINDS = ("describe", "list", "ground", "read")
+"""Captioning, what is where and how many, boxes as text, and text that is written into the picture (OCR)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +42,11 @@ class CaptionConfig:
     live: str = "worlds"
     """Renderer of the group `omnistream.clips` that can also give text, ids and things."""
     live_options: dict[str, str] = field(default_factory=dict)
-    describe: float = 0.4
-    """Share of pictures to describe."""
-    ground: float = 0.4
+    describe: float = 0.3
+    """Share of pictures to describe in the renderer's words."""
+    list: float = 0.2
+    """Share of pictures whose things are to be counted and named from left to right."""
+    ground: float = 0.3
     """Share of pictures in which a thing is to be found."""
     read: float = 0.2
     """Share of pictures with a word written into them, to be read."""

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Questions about a picture and their answers, from what its renderer knows. One picture, one question.
 
-    describe   "Describe the picture."          "In view: a red ball and a wooden floor. One object."
-    ground     "Where is the red ball?"         "120 305 480 999"
-    read       "What is written?"               "KD7 moss"
+    describe   "Describe the picture."                  "In view: a red ball and a wooden floor. One object."
+    list       "What is there, from left to right?"     "2: red ball, green box"
+    ground     "Where is the red ball?"                 "120 305 480 999"
+    read       "What is written?"                       "KD7 moss"
 
 A box is left, top, right, bottom of the pixels that show a thing, in thousandths of the picture, 0 .. 999.
 """
@@ -21,7 +22,8 @@ from torch import Tensor
 
 from omnistream_training.caption.config import KINDS, CaptionConfig
 
-DESCRIBE, GROUND, READ = "Describe the picture.", "Where is the {words}?", "What is written?"
+DESCRIBE, LIST = "Describe the picture.", "What is there, from left to right?"
+GROUND, READ = "Where is the {words}?", "What is written?"
 LETTERS = "ABCDEFGHJKLMNPRSTUVWXYZ2346789"
 """Without those that look like another."""
 WORDS = ("open", "close", "stop", "left", "right", "door", "press", "hot", "cold", "exit", "lift", "kitchen", "moss")
@@ -51,7 +53,21 @@ def question_for(
         if found:
             words, number = found[int(torch.randint(len(found), (1,), generator=draw))]
             return Question(kind, GROUND.format(words=words), box_text(ids == number))
+    if kind == "list":
+        return Question(kind, LIST, list_text(ids, things, smallest))
     return Question("describe", DESCRIBE, text)
+
+
+def list_text(ids: Tensor, things: Sequence[Any], smallest: float) -> str:
+    """How many things are seen, and their names by the middle of their pixels, leftmost first."""
+    columns = torch.arange(ids.shape[1], dtype=torch.float64)
+    found = []
+    for thing in things:
+        shown = (ids == thing.id).sum(0)
+        if int(shown.sum()) >= smallest * ids.numel():
+            found.append((float((shown * columns).sum() / shown.sum()), thing.words))
+    names = [words for _, words in sorted(found)]
+    return f"{len(names)}: {', '.join(names)}" if names else "0"
 
 
 def groundable(ids: Tensor, things: Sequence[Any], smallest: float) -> list[tuple[str, int]]:

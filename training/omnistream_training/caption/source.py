@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures with questions and answers, from any live renderer that knows what it shows; a pure function of its numbers."""
+"""Pictures with questions and answers, from any live renderer that knows what it shows."""
 
 from __future__ import annotations
 

@@ -24,6 +24,8 @@ A renderer that knows what it shows lets `omnistream-eval probe` ask about it: `
     ids [B, T, H, W] integers      which thing a pixel shows
     things                         per clip a sequence of things: walls, floor, table top and sky may be left out of it
 
+    text                           per clip a description of its first picture, if asked for by "text" (captioning)
+
 where a thing has `id` (as in ids), `words` ("red ball"), `colour` ("red", or None where there is not one colour) and
 `moves` (whether it moves by itself during the clip).
 """

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`omnistream-train pretrain`: self-supervision, geometry and captions together.
+
+    omnistream-train pretrain RUN                                          # tabletop_tiny: from nothing, on a laptop
+    omnistream-train pretrain RUN --weights.caption 0                      # without a task
+    omnistream-train pretrain RUN --preset paper_vitl_stage1 --model.start DINOV3 --caption.language-model QWEN3 \\
+        --data.live None --data.folders RECORDINGS
+
+RUN is the run's directory. Given a run that exists, it goes on. Every field of the configuration is an option. The
+weights are in RUN/weights, for every other command.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+
+from omnistream.errors import ConfigError
+from omnistream_training.config_file import load_config, save_config
+from omnistream_training.journal import duration
+from omnistream_training.policy.command import peek
+from omnistream_training.pretrain.config import PretrainConfig
+from omnistream_training.pretrain.presets import preset
+from omnistream_training.pretrain.trainer import PretrainTrainer
+from omnistream_training.running import CONFIG, StopSignals, Where, resolve_device
+
+DEFAULT_PRESET = "tabletop_tiny"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Pre-train in the directory RUN, or go on there. Every field of the configuration is an option."""
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Directory of the run."""
+    preset: str = DEFAULT_PRESET
+    """Configuration to start from: tabletop_tiny, tabletop_small, paper_vitl_stage1, paper_vitl_stage2."""
+    config: Path | None = None
+    """YAML file with fields to change in it; options on the command line win."""
+    where: Annotated[Where, tyro.conf.arg(name="")] = field(default_factory=Where)
+    train: Annotated[PretrainConfig, tyro.conf.arg(name="")] = field(default_factory=PretrainConfig)
+
+
+def run_command(arguments: Sequence[str]) -> bool:
+    """Parse and run; returns whether the run is finished. Raises the errors of this package."""
+    name = peek(arguments, "--preset") or DEFAULT_PRESET
+    base = preset(name)
+    config_file = peek(arguments, "--config")
+    if config_file is not None:
+        base = load_config(Path(config_file).expanduser(), base)
+    existing = [Path(a).expanduser() for a in arguments if not a.startswith("-")]
+    stored = next((load_config(run / CONFIG, base) for run in existing[:1] if (run / CONFIG).is_file()), None)
+    defaults = Options(run=tyro.MISSING, preset=name, train=stored or base)
+    options = tyro.cli(Options, default=defaults, args=list(arguments), prog="omnistream-train pretrain")
+    made_by = f"omnistream-train pretrain --preset {name}"
+    return run_pretrain(options.train, options.run.expanduser(), options.where, made_by=made_by)
+
+
+def run_pretrain(config: PretrainConfig, run: Path, where: Where, *, made_by: str = "") -> bool:
+    """Train in `run` until the end, the time limit, or SIGINT / SIGTERM; returns whether it is finished.
+
+    A run that exists keeps its configuration; another one is refused (ConfigError).
+    """
+    start = time.monotonic()
+    device = resolve_device(where.device)
+    if where.threads:
+        torch.set_num_threads(where.threads)
+    if config.model.start == "-":
+        raise ConfigError("model.start is missing: name the checkpoint to start from (--model.start PATH)")
+    if config.caption.language_model == "-" and config.weights.caption:
+        raise ConfigError("caption.language_model is missing: name a Qwen3's directory, or None for a random decoder")
+    if (run / CONFIG).exists():
+        stored = load_config(run / CONFIG, config)
+        names = [f.name for f in fields(stored) if getattr(stored, f.name) != getattr(config, f.name)]
+        if names:
+            raise ConfigError(
+                f"{run} holds a run with another configuration (differs in {', '.join(names)}); choose another "
+                "directory, or change nothing to go on with it"
+            )
+    run.mkdir(parents=True, exist_ok=True)
+    trainer = PretrainTrainer(config, run, device=device, tensorboard=where.tensorboard, made_by=made_by)
+    if not (run / CONFIG).exists():  # only now: data and options are known to fit
+        save_config(config, run / CONFIG)
+    learner = trainer.learner
+    shipped, trained = (sum(p.numel() for p in m.parameters()) / 1e6 for m in (learner.model, learner.parts))
+    trainer.journal.say(
+        f"{trainer.feed.description}; {shipped:.1f} M parameters, and {trained - shipped:.1f} M for training only, on "
+        f"{device}; step {trainer.progress.step} of {config.steps}; everything is in {run}"
+    )
+    deadline = None if where.stop_after is None else start + 60 * where.stop_after
+    with StopSignals() as stop:
+        finished = trainer.train(deadline=deadline, stop=stop)
+    took = duration(time.monotonic() - start)
+    state = "finished" if finished else f"stopped at step {trainer.progress.step}; start it again to go on"
+    trainer.journal.say(f"{state} ({took}); weights in {run / 'weights'}")
+    return finished
