@@ -4,16 +4,17 @@
 L_camera = |t' - t| + |q' - q| + 0.5 |fov' - fov|    (paper section 3.3; weights and L1 after VGGT, where L1 was
 steadier than Huber)
 
-Where clips share a place, cameras are also compared in its frame (`place_loss`). The network may choose the frame of
-its poses (`omnistream.heads.camera`), but from relative poses alone it does not find out that it could: as long as all
-its rotations are the same, turning left on one side of a table and on the other ask for opposite corrections.
+Poses of clips that share a place are compared in its frame. The network may choose the frame of its poses
+(`omnistream.heads.camera`), but from relative poses alone it does not find out that it could: as long as all its
+rotations are the same, turning left on one side of a table and on the other ask for opposite corrections.
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from omnistream.heads.camera import in_first_camera, relative_quaternion, split_camera
+from omnistream.heads.camera import in_first_camera, relative_quaternion
 from omnistream_training.losses.reduce import fill, masked_mean
 
 MAX_TRANSLATION_ERROR = 100.0
@@ -27,30 +28,25 @@ def camera_loss(
     fov: Tensor,
     *,
     posed: Tensor,
+    placed: Tensor,
     calibrated: Tensor,
 ) -> dict[str, Tensor]:
     """Terms `translation`, `rotation`, `fov`: L1, summed over components, mean over labelled frames.
 
     raw: [B, T, 9], the camera head's output for whole clips. translation [B, T, 3], unit quaternion [B, T, 4] (x y z w,
-    either sign): camera in the clip's first. fov [B, T, 2] (vertical, horizontal; rad). posed, calibrated: [B, T] bool.
+    either sign): camera in the clip's first, or in the place where `placed`. fov [B, T, 2] (vertical, horizontal; rad).
+    posed, placed, calibrated: [B, T] bool.
     """
     t, _, f = in_first_camera(raw)
+    t = torch.where(placed[..., None], raw[..., :3], t)
     # Not normalised (nor is it in VGGT's loss): while rotation is still guesswork, the way to a smaller error of a
     # normalised quaternion is a huge w, and then nothing turns any more. A run of ours had 13.7 after 2,700 steps.
-    q = relative_quaternion(raw)
+    q = torch.where(placed[..., None], raw[..., 3:7], relative_quaternion(raw))
     return {
         "translation": _translation(t, translation, posed),
         "rotation": _rotation(q, quaternion, posed),
         "fov": 0.5 * masked_mean((f - fill(fov, calibrated[..., None], 1.0)).abs().sum(-1), calibrated),
     }
-
-
-def place_loss(raw: Tensor, translation: Tensor, quaternion: Tensor, placed: Tensor) -> Tensor:
-    """L1 of position and rotation in the frame of the place; mean over the frames that are `placed` [B, T] (bool).
-
-    raw: [B, T, 9]. translation [B, T, 3], unit quaternion [B, T, 4] (x y z w, either sign): camera in the place.
-    """
-    return _translation(split_camera(raw)[0], translation, placed) + _rotation(raw[..., 3:7], quaternion, placed)
 
 
 def _translation(found: Tensor, wanted: Tensor, known: Tensor) -> Tensor:

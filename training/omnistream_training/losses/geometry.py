@@ -12,7 +12,7 @@ from torch import Tensor
 from omnistream.errors import ConfigError
 from omnistream.heads.camera import rays_in_first_camera
 from omnistream.heads.heads import HeadOutputs
-from omnistream_training.losses.camera import camera_loss, place_loss
+from omnistream_training.losses.camera import camera_loss
 from omnistream_training.losses.depth import depth_loss
 from omnistream_training.losses.rays import halve, point_loss, ray_loss
 from omnistream_training.losses.targets import Targets
@@ -38,11 +38,9 @@ class LossConfig:
     """Points from predicted rays and depth."""
     camera: float = 1.0
     """Translation, rotation and field of view."""
-    place: float = 1.0
-    """Position and rotation in the frame of the place, for clips that have one; relative to `camera`."""
 
     def __post_init__(self) -> None:
-        for name in ("depth", "depth_gradient", "alpha", "rays", "points", "camera", "place"):
+        for name in ("depth", "depth_gradient", "alpha", "rays", "points", "camera"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"loss.{name} is {getattr(self, name)}; expected 0 or more")
         if self.points and not (self.rays and self.depth):
@@ -73,7 +71,8 @@ def geometry_loss(outputs: HeadOutputs, targets: Targets, config: LossConfig) ->
     if outputs.rays is not None and outputs.ray_confidence is not None:
         rays, known = _wide(outputs.rays), targets.posed & targets.calibrated
         if outputs.camera is not None:
-            rays = rays_in_first_camera(rays, _wide(outputs.camera))
+            own = targets.placed[..., None, None, None]
+            rays = torch.where(own, rays, rays_in_first_camera(rays, _wide(outputs.camera)))
         terms["rays"] = config.rays * ray_loss(
             rays, _wide(outputs.ray_confidence), targets.rays, known, alpha=config.alpha
         )
@@ -89,12 +88,9 @@ def geometry_loss(outputs: HeadOutputs, targets: Targets, config: LossConfig) ->
             targets.quaternion,
             targets.fov,
             posed=targets.posed,
+            placed=targets.placed,
             calibrated=targets.calibrated,
         )
-        if config.place:
-            raw = _wide(outputs.camera)
-            where = place_loss(raw, targets.place_translation, targets.place_quaternion, targets.placed)
-            camera["place"] = config.place * where
         terms |= {name: config.camera * term for name, term in camera.items()}
     if not terms:
         raise ConfigError("no head ran: the loss has nothing to work on")

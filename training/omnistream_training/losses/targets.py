@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the heads should have said about a batch: everything in the camera of the clip's first frame, in one unit.
+"""What the heads should have said about a batch: everything in the camera of the clip's first frame, or in the frame of
+a place that clips share, in one unit.
 
 Shapes: B clips, T frames, H x W pixels, h x w = H/2 x W/2 rays.
 """
@@ -30,11 +31,11 @@ class Targets:
     depth_valid: Tensor
     """[B, T, H, W] bool."""
     rays: Tensor
-    """[B, T, h, w, 6] origin and direction, in the first camera."""
+    """[B, T, h, w, 6] origin and direction, in the clip's place if it is `placed`, else in its first camera."""
     translation: Tensor
-    """[B, T, 3] camera in the first camera."""
+    """[B, T, 3] camera in the place or the first camera."""
     quaternion: Tensor
-    """[B, T, 4] x y z w, w >= 0: first camera from this camera."""
+    """[B, T, 4] x y z w, w >= 0: place or first camera from this camera."""
     fov: Tensor
     """[B, T, 2] vertical, horizontal; rad."""
     posed: Tensor
@@ -44,11 +45,7 @@ class Targets:
     scale: Tensor
     """[B] metres per unit of depth and translation; 1 for metric targets."""
     placed: Tensor
-    """[B, T] bool: the camera's place is known, see `ClipBatch.place`."""
-    place_translation: Tensor
-    """[B, T, 3] camera in the frame of the place."""
-    place_quaternion: Tensor
-    """[B, T, 4] x y z w, w >= 0: place from this camera."""
+    """[B, T] bool: rays and poses are in the frame of the clip's place, see `ClipBatch.place`."""
 
 
 def make_targets(batch: ClipBatch, unit: Unit = "metric", max_depth: float = 100.0) -> Targets:
@@ -69,9 +66,9 @@ def make_targets(batch: ClipBatch, unit: Unit = "metric", max_depth: float = 100
         valid = valid & measured[:, None, None, None]
         posed = posed & measured[:, None]
     size = (depth.shape[-2], depth.shape[-1])
+    placed = posed & (batch.place.to(device)[:, None] if unit == "metric" else torch.zeros_like(posed))
+    poses = torch.where(placed[..., None, None], batch.T_world_camera.to(device, torch.float32), poses)
     translation = poses[..., :3, 3] / scale[:, None, None]
-    placed = posed & batch.place.to(device)[:, None]
-    absolute = torch.where(placed[..., None, None], batch.T_world_camera.to(device, torch.float32), poses)
     directions = _directions(K, (size[0] // 2, size[1] // 2))  # [B, h, w, 3]
     turned = torch.einsum("btij,bhwj->bthwi", poses[..., :3, :3], directions)
     origins = translation[:, :, None, None].expand_as(turned)
@@ -88,8 +85,6 @@ def make_targets(batch: ClipBatch, unit: Unit = "metric", max_depth: float = 100
         calibrated=calibrated,
         scale=scale,
         placed=placed,
-        place_translation=absolute[..., :3, 3] / scale[:, None, None],
-        place_quaternion=quaternion_from_matrix(absolute[..., :3, :3]),
     )
 
 
