@@ -13,7 +13,7 @@ from omnistream.errors import ConfigError
 from omnistream_sim.evaluation.protocols import Benchmark, Episode, Rules
 from omnistream_sim.evaluation.scores import Rate
 
-from .starts import LENGTH, Beginning, chain, possible_tasks, situation_at, start_of_kind
+from .starts import Beginning, chain, possible_tasks, situation_at, start_of_kind
 from .state import Start
 from .task_env import CONVENTION, TaskEnvironment, View
 from .tasks import TASKS, Task, tasks_of
@@ -47,9 +47,10 @@ def tabletop_benchmark(
     if chains and (tasks or told == "swapped"):
         raise ConfigError("chains are of all tasks, and told what to do; expected no --tasks, and not --told swapped")
     first = FIRST_SEED * (1 + seed)
-    chosen = [chain_episode(first + i) for i in range(chains)] or list(
-        _singles(tasks_of(tuple(tasks)), episodes, first)
-    )
+    if chains:
+        chosen = [_episode(chain(first + i), first + i, i) for i in range(chains)]
+    else:
+        chosen = _singles(tasks_of(tuple(tasks)), episodes, first)
     if told == "swapped":
         chosen = [_swapped(episode) for episode in chosen]
     words = told if told in ("seen", "blank") else "unseen"
@@ -63,22 +64,17 @@ def tabletop_benchmark(
     )
 
 
-def chain_episode(seed: int) -> Episode:
-    """A chain of five."""
-    return _episode(chain(seed, LENGTH), seed, 0)
-
-
 def _singles(tasks: Sequence[Task], episodes: int, first: int) -> list[Episode]:
     kinds = list(dict.fromkeys(task.kind for task in tasks))
     return [
-        _episode(start_of_kind([task for task in tasks if task.kind == kind], first + i), first + i, number)
+        _episode(start_of_kind([task for task in tasks if task.kind == kind], first + i), first + i, 10 * i + number)
         for i in range(episodes)
         for number, kind in enumerate(kinds)
     ]
 
 
-def _episode(beginning: Beginning, seed: int, kind: int) -> Episode:
-    return Episode(index=100 * seed + kind, tasks=beginning.tasks, state={"start": beginning.start.plain()}, seed=seed)
+def _episode(beginning: Beginning, seed: int, index: int) -> Episode:
+    return Episode(index=index, tasks=beginning.tasks, state={"start": beginning.start.plain()}, seed=seed)
 
 
 def _swapped(episode: Episode) -> Episode:
