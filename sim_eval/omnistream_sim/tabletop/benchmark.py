@@ -52,7 +52,7 @@ def tabletop_benchmark(
     else:
         chosen = _singles(tasks_of(tuple(tasks)), episodes, first)
     if told == "swapped":
-        chosen = [_swapped(episode) for episode in chosen]
+        chosen = [_swapped(episode, tasks_of(tuple(tasks))) for episode in chosen]
     words = told if told in ("seen", "blank") else "unseen"
     return Benchmark(
         name="tabletop, chains of five" if chains else "tabletop" + ("" if told == "unseen" else f", told {told}"),
@@ -77,11 +77,13 @@ def _episode(beginning: Beginning, seed: int, index: int) -> Episode:
     return Episode(index=index, tasks=beginning.tasks, state={"start": beginning.start.plain()}, seed=seed)
 
 
-def _swapped(episode: Episode) -> Episode:
-    """The same start, another task that can be done in it; the one it was drawn for must stay undone."""
+def _swapped(episode: Episode, tasks: Sequence[Task]) -> Episode:
+    """The same start, another one of the tasks that can be done in it; the one it was drawn for must stay undone."""
     meant = TASKS[episode.tasks[0]]
-    start = Start.from_plain(episode.state["start"])
-    others = [task for task in possible_tasks(situation_at(start)) if task != meant]
+    now = situation_at(Start.from_plain(episode.state["start"]))
+    others = [task for task in tasks if task != meant and task.possible(now)]
+    if not others:
+        raise ConfigError(f"told swapped: {meant.name} is the only possible one of the tasks; name more (--tasks)")
     told = others[int(np.random.default_rng([episode.seed, 7]).integers(len(others)))]
     return Episode(
         index=episode.index, tasks=(told.name,), state=episode.state | {"instead": meant.name}, seed=episode.seed

@@ -181,7 +181,7 @@ def test_the_expert_gives_up_what_cannot_be_done(env: TabletopEnv) -> None:
 
 
 def test_the_evaluator_runs_a_task_and_says_whether_the_other_was_done() -> None:
-    benchmark = tabletop_benchmark(episodes=1, tasks=("button",), told="swapped")
+    benchmark = tabletop_benchmark(episodes=1, tasks=("button", "slider"), told="swapped")
     episode = benchmark.episodes[0]
     meant = episode.state["instead"]
     assert TASKS[meant].kind == "button" and episode.tasks != (meant,)
@@ -211,6 +211,8 @@ def test_benchmarks_are_balanced_and_refuse_what_makes_no_sense() -> None:
     kinds = [TASKS[episode.tasks[0]].kind for episode in benchmark.episodes]
     assert {kind: kinds.count(kind) for kind in KINDS} == dict.fromkeys(KINDS, 3)
     assert 1 / 34 < chance(benchmark) < 0.2
+    with pytest.raises(ConfigError, match="is the only possible one of the tasks"):
+        tabletop_benchmark(episodes=1, tasks=("button",), told="swapped")
     with pytest.raises(ConfigError, match="chains are of all tasks"):
         tabletop_benchmark(chains=2, told="swapped")
     report = {"task_info": {"lift_red": {"success": 1, "total": 2}, "lift_blue": {"success": 2, "total": 2}}}
