@@ -10,6 +10,7 @@ topics, services and what stops it: docs/policy_node.md and docs/reference.md. N
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -376,8 +377,13 @@ class PolicyNode(ManagedNode):
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """The executable; returns its exit code."""
-    return run(PolicyNode, args, threads=4, help_text=help_text(__doc__ or "", (*LIFECYCLE_PARAMETERS, *NODE)))
+    """The executable: ends the process with its exit code."""
+    code = run(PolicyNode, args, threads=4, help_text=help_text(__doc__ or "", (*LIFECYCLE_PARAMETERS, *NODE)))
+    # All is said and closed. To take torch and transformers apart again takes the interpreter up to many seconds, in
+    # which whoever waits for the end of this process would think that it hangs.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":
