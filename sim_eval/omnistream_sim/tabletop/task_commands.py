@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -159,6 +160,37 @@ def check_tabletop(
         raise EvaluationError(f"experts below {100 * at_least:g} %: {', '.join(dict.fromkeys(low))}")
 
 
+def probe_tabletop(
+    *,
+    out: Path = Path("build/probe_tabletop.json"),
+    weights: Path | None = None,
+    pictures: int = 1000,
+    steps: int = 2500,
+    static: int = 224,
+    image_size: int = 128,
+    seed: int = 0,
+) -> None:
+    """Ask frozen features where the named block is, beside the same network with random weights, and pixels.
+
+    Args:
+        out: JSON report to write.
+        weights: Of the backbone; none: pixels only.
+        pictures: Of random starts; a fifth tests.
+        steps: In which the head learns, 64 samples each.
+        static: Pixels per side of the pictures.
+        image_size: To which they are resized: more tokens, more exact, slower.
+        seed: Another one, other starts and another head.
+    """
+    from omnistream.cli.report import environment, write_report
+
+    from .locate import LocateOptions, locate, table
+
+    options = LocateOptions(pictures=pictures, steps=steps, static=static, image_size=image_size, seed=seed)
+    report = locate(weights, options, say=lambda text: _to_stderr(f"{text}\n"))
+    write_report(out, report | {"weights": str(weights), "options": asdict(options), "environment": environment()})
+    print(f"{table(report)}\n\n{out}")
+
+
 def _to_stderr(text: str) -> None:
     print(text, end="", file=sys.stderr, flush=True)
 
@@ -167,4 +199,5 @@ COMMANDS: dict[str, Any] = {
     "tabletop": tabletop,
     "demos tabletop": demos_tabletop,
     "check tabletop": check_tabletop,
+    "probe tabletop": probe_tabletop,
 }

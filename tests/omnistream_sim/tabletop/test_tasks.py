@@ -15,7 +15,9 @@ pytest.importorskip("gymnasium", reason='needs gymnasium: pip install "omnistrea
 pytest.importorskip("pybullet", reason='needs PyBullet: pip install "omnistream[sim]" on Python 3.11')
 
 from omnistream.errors import ConfigError
+from omnistream.model.config import BackboneConfig, ModelConfig
 from omnistream.policy.tokens import words_of
+from omnistream.weights import random_model, save_model
 from omnistream_sim.cli import main
 from omnistream_sim.evaluation.episode import run_episode
 from omnistream_sim.evaluation.protocols import Episode, Observation
@@ -245,3 +247,15 @@ def test_the_expert_does_not_take_along_what_it_has_just_let_go_of() -> None:
     episode = Episode(index=0, tasks=whole.tasks, state={"start": whole.start.plain()}, seed=97)
     found = rehearse([episode], lambda done, total: None)
     assert not any(one.failed for one in found.values())
+
+
+def test_the_probe_compares_features_random_ones_and_pixels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    backbone = BackboneConfig(dim=32, depth=1, heads=2)
+    save_model(random_model(ModelConfig(backbone=backbone, image_size=32), 1), tmp_path / "weights")
+    out = tmp_path / "report.json"
+    words = ["probe", "tabletop", "--weights", str(tmp_path / "weights"), "--out", str(out), "--pictures", "10"]
+    assert main([*words, "--steps", "2", "--static", "32", "--image-size", "32"]) == 0
+    rows = json.loads(out.read_text())["rows"]
+    assert list(rows) == ["weights", "random weights", "pixels"]
+    assert all(0 < row["median_cm"] < 60 and 0 <= row["within"] <= 1 for row in rows.values())
+    assert "closer than 1.5 cm" in capsys.readouterr().out
