@@ -147,8 +147,16 @@ class Client(Node):
         """RuntimeError naming `what` after half a minute."""
         with self._news:
             if not self._news.wait_for(condition, 30.0):
-                state = "" if self.status is None else f" (state {self.status.state}, {self.status.reason})"
-                raise RuntimeError(f"waited for {what}, in vain{state}")
+                raise RuntimeError(f"waited for {what}, in vain{self.told()}")
+
+    def told(self) -> str:
+        """What the node says of itself, for an error."""
+        status = self.status
+        if status is None:
+            return ""
+        drops = ", ".join(f"{drop.count} {drop.reason}" for drop in status.drops) or "none"
+        slow = ", ".join(f"{stage.stage} {stage.p99_ms:.0f} ms" for stage in status.latencies)
+        return f": state {status.state}, {status.reason} {status.detail}; dropped: {drops}; p99: {slow}"
 
     def jitter(self, seconds: float) -> dict[str, float]:
         """Deviation from the control period between commands that arrive, ms."""
