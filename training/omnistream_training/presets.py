@@ -25,8 +25,8 @@ DEFAULT_CPU = TrainConfig(
     model=ModelChoice(preset="nano"),
     data=DataConfig(
         pools=(
-            PoolConfig(live="tabletop", options={"min_path": "1.0"}, clips=3200, place=True, weight=2.7),
-            PoolConfig(live="tabletop", options={"static": "0.15"}, clips=1600, place=True, weight=1.3),
+            PoolConfig(live="tabletop", options={"min_path": "1.0"}, clips=6400, place=True, weight=2.7),
+            PoolConfig(live="tabletop", options={"static": "0.15"}, clips=3200, place=True, weight=1.3),
         )
     ),
     augment=AugmentConfig(flip=0.0),  # the shipped table has a left and a right
