@@ -169,5 +169,5 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_saves_the_batch(toy: TrainC
     assert all(p.isfinite().all() for p in trainer.learner.model.parameters())
     assert torch.load(tmp_path / "state" / "latest.pt", weights_only=True)["progress"]["step"] == 2
     saved = torch.load(tmp_path / "bad_step_3.pt", weights_only=True)
-    assert saved["step"] == 3 and set(saved["batch"]) == {"images", "depth", "T_world_camera", "K", "times"}
+    assert saved["step"] == 3 and set(saved["batch"]) == {"images", "depth", "T_world_camera", "K", "times", "place"}
     assert "not_finite" in (tmp_path / "log.jsonl").read_text()

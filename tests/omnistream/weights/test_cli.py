@@ -32,7 +32,7 @@ def test_init_inspect_import(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert model_hash(load_model(first)) in printed
     assert "backbone.blocks.11.attn.qkv.weight" in printed
     assert main(["import", str(first), str(tmp_path / "half"), "--dtype", "float16"]) == 0
-    assert "292 F16" in capsys.readouterr().out
+    assert "302 F16" in capsys.readouterr().out
 
 
 def test_refusals_have_status_1_and_write_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

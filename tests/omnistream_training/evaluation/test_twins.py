@@ -16,6 +16,7 @@ from omnistream_training import twins
 from omnistream_training.config import TrainConfig
 from omnistream_training.config_file import load_config
 from omnistream_training.evaluation.cli import main as evaluate
+from omnistream_training.evaluation.plots import pyplot_or_none
 from omnistream_training.twins import FINISHED, KINDS, STOPPED, main
 
 MICRO = ModelConfig(
@@ -104,7 +105,8 @@ def test_the_comparison_of_all_runs(train, data: Path, tmp_path: Path, capsys) -
         "twin, sink_window:1,1",
     }
     assert {(p["frames"], p["metric"]) for p in found["curves"]["streaming, full"]} >= {(4, "abs_rel"), (8, "abs_rel")}
-    assert (out / "plots" / "twins_recordings.png").stat().st_size > 5000
+    if pyplot_or_none() is not None:
+        assert (out / "plots" / "twins_recordings.png").stat().st_size > 5000
 
 
 def test_what_is_missing_is_named(data: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]

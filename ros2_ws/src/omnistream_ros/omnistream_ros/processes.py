@@ -46,6 +46,7 @@ class ChildProcess:
         keep: int = 200,
     ) -> None:
         self.name = name
+        self._interrupted = False
         self._lines: deque[str] = deque(maxlen=keep)
         self._echo = echo
         child_env = dict(os.environ if env is None else env)
@@ -87,7 +88,15 @@ class ChildProcess:
     def send(self, signum: int) -> None:
         """Sends a signal, if the process still runs."""
         if self._popen.poll() is None:
+            self._interrupted = self._interrupted or signum == signal.SIGINT
             self._popen.send_signal(signum)
+
+    @property
+    def failed(self) -> bool:
+        """Whether it has ended badly. Ending by the SIGINT that we sent is what we asked for, also where the
+        interpreter, just ending by itself, had nobody left to handle it."""
+        by_sigint = self._interrupted and self.returncode in (130, -signal.SIGINT)
+        return bool(self.returncode) and not by_sigint
 
     def tail(self, count: int = 15) -> str:
         """The last `count` lines of its output."""
@@ -155,8 +164,8 @@ class ProcessGroup:
         return child
 
     def failed(self) -> ChildProcess | None:
-        """The first child that has ended with an exit code other than 0."""
-        return next((child for child in self.children if child.returncode), None)
+        """The first child that has ended badly."""
+        return next((child for child in self.children if child.failed), None)
 
     def stop(self) -> int:
         """Stops all; returns the worst exit code."""
