@@ -135,7 +135,8 @@ def test_refused_parameter_ends_with_two_and_one_sentence(ros_domain: int, launc
 
 def commands_of_readme() -> list[list[str]]:
     text = (Path(__file__).resolve().parents[2] / "README.md").read_text()
-    return [shlex.split(line, comments=True)[1:] for line in re.findall(r"^    (omnistream-up .*)$", text, re.MULTILINE)]
+    lines = re.findall(r"^    (omnistream-up .*)$", text, re.MULTILINE)
+    return [shlex.split(line, comments=True)[1:] for line in lines]
 
 
 def test_the_command_lines_of_the_readme_start(ros_domain: int, launch: Any, tmp_path: Path) -> None:
