@@ -7,6 +7,7 @@ python -m tests.omnistream_training.parallel_child RANK WORLD STEPS RENDEZVOUS O
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -73,7 +74,9 @@ def main() -> None:
         dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=world)
     Path(out).write_text(json.dumps(train(rank, world, steps)))
     if world > 1:
+        dist.barrier()  # who leaves first takes connections with it that the other still uses
         dist.destroy_process_group()
+        os._exit(0)  # the result is written; gloo's threads do not always survive the interpreter's own teardown
 
 
 if __name__ == "__main__":
