@@ -11,7 +11,7 @@ import dataclasses
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, library, nn
 
 from omnistream.heads.heads import HeadOutputs
 from omnistream.model.backbone import BackboneOutput
@@ -21,7 +21,7 @@ from omnistream.model.rope import Rope
 HEAD_OUTPUTS = tuple(field.name for field in dataclasses.fields(HeadOutputs))
 
 
-@torch.library.custom_op("omnistream::cache_write", mutates_args=())
+@library.custom_op("omnistream::cache_write", mutates_args=())
 def cache_write(cache: Tensor, update: Tensor, index: Tensor) -> Tensor:
     """cache [B, H, S, d] with update [B, H, N, d] at tokens index[b] .. index[b] + N - 1 of batch row b.
 

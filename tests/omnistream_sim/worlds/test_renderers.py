@@ -20,7 +20,7 @@ from omnistream_sim.worlds import (
     render,
     sample_scenes,
 )
-from omnistream_sim.worlds.native import NativeRenderer, NativeUnavailable, emit, gpu, library
+from omnistream_sim.worlds.native import NativeRenderer, NativeUnavailable, compiled, emit, gpu
 from omnistream_sim.worlds.rendering import _best, renderer_for
 from omnistream_sim.worlds.torch_renderer import TorchRenderer
 
@@ -77,7 +77,7 @@ def test_the_text_compiles_for_gpus() -> None:
         gpu.load_nvrtc()
     except NativeUnavailable as error:
         pytest.skip(str(error))
-    text = library.source(1, 1)
+    text = compiled.source(1, 1)
     assert all(len(gpu.compile_cubin(text, name)) > 10_000 for name in ("sm_80", "sm_90"))
     with pytest.raises(NativeUnavailable, match="error"):
         gpu.compile_cubin("this is not CUDA", "sm_90")
@@ -145,16 +145,16 @@ def test_a_texture_is_as_smooth_as_its_pixels(backend: str) -> None:
 
 def test_cxx_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(library.NativeUnavailable, match="no C\\+\\+ compiler 'no-such-compiler'"):
-        library.load.__wrapped__(2)
+    with pytest.raises(compiled.NativeUnavailable, match="no C\\+\\+ compiler 'no-such-compiler'"):
+        compiled.load.__wrapped__(2)
 
 
 @needs_compiler
 def test_a_compiler_that_fails_is_quoted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("OMNISTREAM_CACHE", str(tmp_path))
-    monkeypatch.setattr(library, "source", lambda octaves, side: "this is not C++")
-    with pytest.raises(library.NativeUnavailable, match="error"):
-        library.load.__wrapped__(2)
+    monkeypatch.setattr(compiled, "source", lambda octaves, side: "this is not C++")
+    with pytest.raises(compiled.NativeUnavailable, match="error"):
+        compiled.load.__wrapped__(2)
     assert not list(tmp_path.rglob("*.so"))
 
 

@@ -10,8 +10,8 @@ import ctypes
 
 from ..quality import Job, Pictures
 from ..tables import FrameTables
+from .compiled import SIDE, load
 from .job import JobStruct, call
-from .library import SIDE, load
 
 
 class NativeRenderer:

@@ -13,8 +13,8 @@ import torch
 
 from ..quality import Job, Pictures
 from ..tables import FrameTables
+from .compiled import NativeUnavailable, cached, source
 from .job import call
-from .library import NativeUnavailable, cached, source
 
 THREADS = 256
 """Per block; driver.cpp makes them a square of 16 x 16 pixels."""

@@ -26,7 +26,7 @@ LARGEST_ERROR = 2e-2
 def stream(
     *,
     weights: str | None = None,
-    preset: Literal["tiny", "small", "base", "large"] = "small",
+    preset: Literal["nano", "tiny", "small", "base", "large"] = "small",
     size: str = "224x224",
     cached: Annotated[tuple[int, ...], tyro.conf.arg(metavar="N [N ...]")] = (1, 4, 16, 64),
     engines: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ENGINE[/DTYPE] ...")] = ("auto",),

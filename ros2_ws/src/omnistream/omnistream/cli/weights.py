@@ -67,7 +67,7 @@ def init(
     destination: Destination,
     /,
     *,
-    preset: Literal["tiny", "small", "base", "large"] = "tiny",
+    preset: Literal["nano", "tiny", "small", "base", "large"] = "tiny",
     seed: int = 0,
     overwrite: bool = False,
 ) -> None:

@@ -41,7 +41,7 @@ from omnistream.policy.network import PolicyNetwork
 from omnistream.policy.scaling import ActionScaling
 from omnistream.policy.strict import build
 from omnistream.policy.tokens import PretrainedTokens, WordTokens, tokens_from_dict
-from omnistream.weights.files import home_expanded, new_directory, read_json, sha256_of
+from omnistream.weights.files import check_replaceable, home_expanded, new_directory, read_json, sha256_of
 
 FORMAT = "omnistream-policy"
 FORMAT_VERSION = 1
@@ -121,7 +121,7 @@ def save_policy(
     Raises CheckpointError if `directory` is taken or cannot be written, or if a value is not finite.
     """
     target = home_expanded(directory)
-    _check_target(target, overwrite)
+    check_replaceable(target, overwrite, POLICY_FILE, FORMAT, "an omnistream policy")
     if dtype not in DTYPES:
         raise CheckpointError(f"dtype {dtype!r} is unknown; expected one of {', '.join(DTYPES)}")
     stored = {
@@ -261,20 +261,3 @@ def _check_language_model(
     found = language_model_hash(language_model)
     if found != stored:
         raise CheckpointError(f"{path}: trained on language model {stored}, {language_model} is {found}")
-
-
-def _check_target(target: Path, overwrite: bool) -> None:
-    if not target.exists():
-        return
-    if not target.is_dir():
-        raise CheckpointError(f"{target} exists and is not a directory")
-    if not any(target.iterdir()):
-        return
-    if not overwrite:
-        raise CheckpointError(f"{target} exists already; choose another name or allow overwriting")
-    try:
-        ours = read_json(target / POLICY_FILE).get("format") == FORMAT
-    except CheckpointError:
-        ours = False
-    if not ours:
-        raise CheckpointError(f"{target} is not an omnistream policy; it is not overwritten")

@@ -49,6 +49,25 @@ def home_expanded(path: str | Path) -> Path:
         raise CheckpointError(f"{path} does not exist: {error}") from error
 
 
+def check_replaceable(target: Path, overwrite: bool, described_by: str, format: str, what: str) -> None:
+    """Refuse (`CheckpointError`) to write to `target` where something is, unless it is empty or, with `overwrite`, one
+    of ours: a directory whose JSON file `described_by` states that `format`. what: its name for people."""
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise CheckpointError(f"{target} exists and is not a directory")
+    if not any(target.iterdir()):
+        return
+    if not overwrite:
+        raise CheckpointError(f"{target} exists already; choose another name or allow overwriting")
+    try:
+        ours = read_json(target / described_by).get("format") == format
+    except CheckpointError:
+        ours = False
+    if not ours:
+        raise CheckpointError(f"{target} is not {what}; it is not overwritten")
+
+
 @contextmanager
 def new_directory(target: Path, *, replace: bool) -> Iterator[Path]:
     """Yields an empty directory beside `target` that takes its name when the block ends, and vanishes when it raises.

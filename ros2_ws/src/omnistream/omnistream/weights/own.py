@@ -32,7 +32,7 @@ from omnistream.errors import CheckpointError, ConfigError
 from omnistream.model.config import ModelConfig, config_from_dict, config_to_dict
 from omnistream.model.omnistream import OmniStream
 from omnistream.weights.checkpoint import Checkpoint
-from omnistream.weights.files import home_expanded, new_directory, read_json, sha256_of
+from omnistream.weights.files import check_replaceable, home_expanded, new_directory, read_json, sha256_of
 from omnistream.weights.keymap import KeyMap, listing
 from omnistream.weights.shapes import model_shapes
 from omnistream.weights.tensor_source import safetensors_file, torch_dtype
@@ -87,7 +87,7 @@ def write_checkpoint(
 ) -> Path:
     """As `save_model`, from a state dict of `OmniStream(config)`."""
     target = home_expanded(directory)
-    _check_target(target, overwrite)
+    check_replaceable(target, overwrite, CONFIG_FILE, FORMAT, "an omnistream checkpoint")
     stored = _to_disk_dtype(config, tensors, torch_dtype(dtype), dtype)
     try:
         with new_directory(target, replace=overwrite) as partial:
@@ -151,23 +151,6 @@ def _check_fields(path: Path, data: dict[str, Any]) -> None:
         if not isinstance(data[name], kind):
             expected = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
             raise CheckpointError(f"{path}: {name} is {data[name]!r}; expected a value of type {expected}")
-
-
-def _check_target(target: Path, overwrite: bool) -> None:
-    if not target.exists():
-        return
-    if not target.is_dir():
-        raise CheckpointError(f"{target} exists and is not a directory")
-    if not any(target.iterdir()):
-        return
-    if not overwrite:
-        raise CheckpointError(f"{target} exists already; choose another name or allow overwriting")
-    try:
-        ours = read_json(target / CONFIG_FILE).get("format") == FORMAT
-    except CheckpointError:
-        ours = False
-    if not ours:
-        raise CheckpointError(f"{target} is not an omnistream checkpoint; it is not overwritten")
 
 
 def _to_disk_dtype(
