@@ -2,8 +2,9 @@
 """The run behind the default weights: `python -m omnistream_training.default_run RUN [MINUTES] [LIVE]`.
 
 On a GPU the recipe is scaled to MINUTES (25) from nothing, the faster of eager and compiled is chosen by measurement,
-and a run that was interrupted goes on. On a CPU it works in the background for hours; MINUTES is then how long to work
-this time, and the same command goes on. LIVE names the renderer, default `worlds`.
+and a run that was interrupted goes on. On a CPU it works in the background for hours, on one core unless
+OMP_NUM_THREADS gives it more; MINUTES is then how long to work this time, and the same command goes on. LIVE names
+the renderer, default `worlds`.
 
 Needs torch, numpy, safetensors and pyyaml, nothing else: such machines often have no more.
 """
@@ -11,6 +12,7 @@ Needs torch, numpy, safetensors and pyyaml, nothing else: such machines often ha
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -52,7 +54,9 @@ def _train(run: Path, minutes: float | None, live: str) -> bool:
     start = time.monotonic()
     made_by = "make train-default"
     gpu = resolve_device("auto") == "cuda"
-    where = Where() if gpu else Where(threads=1, stop_after=minutes)
+    # In the background of a small machine one core is the polite share; who wants it done sooner says so.
+    threads = None if "OMP_NUM_THREADS" in os.environ else 1
+    where = Where() if gpu else Where(threads=threads, stop_after=minutes)
     if (run / CONFIG).exists():
         return run_geometry(resumed_config(run, None), run, where, made_by=made_by)
     config = preset("default-gpu" if gpu else "default-cpu")
