@@ -262,9 +262,9 @@ def install(package: Interfaces, environment: Environment, out: Path, built: dic
                 shutil.copytree(source, headers / kind, ignore=only_headers, dirs_exist_ok=True)
     (module / "__init__.py").touch()
     for path in built["extensions"]:
-        shutil.copy2(path, module / path.name)
+        _replace(path, module / path.name)
     for path in built["lib"]:
-        shutil.copy2(path, environment.lib / path.name)
+        _replace(path, environment.lib / path.name)
 
     shutil.copy2(package.folder / "package.xml", share / "package.xml")
     index = environment.prefix / "share" / "ament_index" / "resource_index"
@@ -272,6 +272,13 @@ def install(package: Interfaces, environment: Environment, out: Path, built: dic
         (index / resource).mkdir(parents=True, exist_ok=True)
         (index / resource / package.name).write_text(content)
     (share / "build_digest").write_text(package.digest())  # last, so that an interrupted install is done again
+
+
+def _replace(source: Path, target: Path) -> None:
+    """Copies in one step: a node that runs keeps the library it has loaded, where writing into it would crash it."""
+    fresh = target.with_name(f".{target.name}.new")
+    shutil.copy2(source, fresh)
+    os.replace(fresh, target)
 
 
 def is_current(package: Interfaces, environment: Environment) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every message and service of ours goes through real rclpy and DDS and comes out as it went in."""
+"""Every message, service and action of ours goes through real rclpy and DDS and comes out as it went in."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ import pytest
 pytest.importorskip("rclpy", reason="rclpy is not installed")
 
 import rclpy
+from rclpy.action import ActionClient, ActionServer
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
-from omnistream_msgs import msg, srv
+from omnistream_msgs import action, msg, srv
 from omnistream_msgs.msg import FeatureMap, StreamStatus
 
 pytestmark = pytest.mark.ros
@@ -26,6 +27,7 @@ pytestmark = pytest.mark.ros
 SOURCES = Path(__file__).resolve().parents[2] / "ros2_ws" / "src" / "omnistream_msgs"
 MESSAGES = sorted(path.stem for path in SOURCES.glob("msg/*.msg"))
 SERVICES = sorted(path.stem for path in SOURCES.glob("srv/*.srv"))
+ACTIONS = sorted(path.stem for path in SOURCES.glob("action/*.action"))
 
 
 def filled(kind: Any, salt: int = 1) -> Any:
@@ -105,6 +107,31 @@ def test_service_round_trip(node: Node, name: str) -> None:
     assert future.result() == filled(kind.Response)
 
 
+@pytest.mark.parametrize("name", ACTIONS)
+def test_action_round_trip(node: Node, name: str) -> None:
+    kind = getattr(action, name)
+    goals: list[Any] = []
+
+    def execute(handle: Any) -> Any:
+        goals.append(handle.request)
+        handle.publish_feedback(filled(kind.Feedback))
+        handle.succeed()
+        return filled(kind.Result)
+
+    server = ActionServer(node, kind, "round_trip", execute)
+    client = ActionClient(node, kind, "round_trip")
+    spin_until(node, client.server_is_ready)
+    feedback: list[Any] = []
+    sent = client.send_goal_async(filled(kind.Goal), feedback_callback=lambda m: feedback.append(m.feedback))
+    spin_until(node, sent.done)
+    result = sent.result().get_result_async()
+    spin_until(node, lambda: result.done() and feedback)
+    assert (goals, feedback) == ([filled(kind.Goal)], [filled(kind.Feedback)])
+    assert result.result().result == filled(kind.Result)
+    client.destroy()
+    server.destroy()
+
+
 def test_every_constant_has_a_value_of_its_own() -> None:
     for prefix in ("STATE_", "RESET_"):
         values = [getattr(StreamStatus, name) for name in dir(StreamStatus) if name.startswith(prefix)]
@@ -113,7 +140,7 @@ def test_every_constant_has_a_value_of_its_own() -> None:
 
 def test_every_field_is_documented() -> None:
     """Each field stands below a comment, or beside one, or in a block of fields that does."""
-    for path in sorted([*SOURCES.glob("msg/*.msg"), *SOURCES.glob("srv/*.srv")]):
+    for path in sorted(path for kind in ("msg", "srv", "action") for path in SOURCES.glob(f"{kind}/*.{kind}")):
         above = ""
         for line in path.read_text().splitlines():
             if re.match(r"[a-z]", line) and "#" not in line:
