@@ -16,11 +16,11 @@ from std_msgs.msg import Header
 from omnistream.errors import InputError
 from omnistream.model.omnistream import OmniStream
 from omnistream.policy import PolicySession, load_policy
+from omnistream.policy.intake import camera_input
 from omnistream.weights import model_hash, random_model, save_model
 from omnistream_msgs.msg import ActionChunk, FeatureMap, PolicyStatus
 from omnistream_perception.node import PerceptionNode
 from omnistream_perception.outputs import features_message
-from omnistream_policy.inputs import camera_input
 from omnistream_policy.node import PolicyNode
 from omnistream_ros.lifecycle import State
 from omnistream_ros.testing import Graph

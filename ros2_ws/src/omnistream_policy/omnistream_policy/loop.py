@@ -7,7 +7,6 @@ waits for the network: that is another thread, whose answers are only ever added
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 import traceback
@@ -18,10 +17,13 @@ from typing import Any
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 
+from omnistream.errors import ConfigError
 from omnistream.policy.chunks import should_ask
-from omnistream.policy.control import Command, Control, ControlSettings
+from omnistream.policy.control import Control
+from omnistream.policy.drive import Drive
 from omnistream.policy.guard import Facts, Mode, Stop
-from omnistream.policy.session import ActionChunk
+from omnistream.policy.mind import Thought
+from omnistream.policy.outbox import Outgoing
 from omnistream_ros.latency import LatencyWindow
 
 from .inputs import Inputs
@@ -31,11 +33,16 @@ LOCK_TIMEOUT = 0.05
 """Seconds after which a stop leaves even if somebody holds the lock."""
 
 
+class Halted(ConfigError):
+    """Somebody stopped it before it began: what asks for a start after that must ask again."""
+
+
 class Loop:
     """See the module. From configure to cleanup; runs between `begin` and `end`.
 
     Args:
         node: for its clock, timer and log.
+        drive: decides; touched under the lock alone.
         busy: for how long the inference in hand has been at work, s.
         instructed: whether there is an instruction to follow.
         changed: called after the permission to move changed, from any thread.
@@ -45,7 +52,7 @@ class Loop:
     def __init__(
         self,
         node: Node,
-        settings: ControlSettings,
+        drive: Drive,
         inputs: Inputs,
         outputs: Outputs,
         execute: int,
@@ -54,14 +61,16 @@ class Loop:
         changed: Callable[[], Any],
         broken: Callable[[str], None],
     ) -> None:
-        self.control = Control(settings)
+        self.drive = drive
         self.detail = ""
         """Of the last stop that somebody has to look at."""
         self.rivals: list[str] = []
+        self.halts = 0
+        """Stops that somebody or something decided on, e-stops included."""
         self.latencies = {"tick": LatencyWindow(1200), "jitter": LatencyWindow(1200)}
         self._node, self._inputs, self._outputs, self._execute = node, inputs, outputs, execute
         self._busy, self._instructed, self._changed, self._broken = busy, instructed, changed, broken
-        self._period = settings.limits.period
+        self._period = drive.control.settings.limits.period
         self._lock = threading.RLock()
         self._group = MutuallyExclusiveCallbackGroup()
         self._timer: Any = None
@@ -69,6 +78,11 @@ class Loop:
         self._watchdog: threading.Thread | None = None
         self._last_tick: float | None = None
         self._told: tuple[Mode, Stop] = (Mode.DISABLED, Stop.NONE)
+
+    @property
+    def control(self) -> Control:
+        """The controller, to look at."""
+        return self.drive.control
 
     def begin(self) -> None:
         """Ticks from now on; nothing leaves before a start."""
@@ -91,52 +105,57 @@ class Loop:
 
     # ---------------------------------------------------------------- permission
 
-    def start(self) -> None:
-        """Permits to move. ConfigError while the e-stop is latched."""
+    def start(self, halts: int | None = None) -> None:
+        """Permits to move. ConfigError while the e-stop is latched; Halted where there are more `halts` than these."""
         place = self._inputs.place
         with self._locked():
-            self.control.start(time.monotonic(), None if place is None else place.values)
-            self._outputs.begin(None if place is None else place.orientation)
+            if halts is not None and halts != self.halts:
+                raise Halted("stopped before it began")
+            at = (None, None) if place is None else (place.values, place.orientation)
+            self.drive.start(stamp=self._stamp(), now=time.monotonic(), at=at[0], orientation=at[1])
             self.detail = ""
         self._tell()
 
     def stop(self, reason: Stop, detail: str) -> None:
         """Sends a stop command, whatever the state, and takes the permission back."""
-        self._send_stop(lambda: self.control.stop(reason, time.monotonic()))
+        self.halts += 1
+        self._send_stop(lambda stamp, now: self.drive.stop(reason, stamp=stamp, now=now))
         self.detail = detail
         self._tell()
 
     def estop(self) -> None:
         """As `stop`, latched."""
-        self._send_stop(lambda: self.control.estop(time.monotonic()))
+        self.halts += 1
+        self._send_stop(lambda stamp, now: self.drive.estop(stamp=stamp, now=now))
         self._tell()
 
     def clear(self) -> None:
         """Unlatches the e-stop."""
         with self._locked():
-            self.control.clear(time.monotonic())
+            self.drive.clear(stamp=self._stamp(), now=time.monotonic())
         self._tell()
 
     # ---------------------------------------------------------------- the plan
 
-    def wants_chunk(self) -> bool:
-        """Whether a prediction is due."""
+    def wants_chunk(self) -> int | None:
+        """The newest tick where a prediction is due; None where none is."""
         with self._locked():
             started = self.control.guard.mode in (Mode.HOLDING, Mode.RUNNING)
-            return started and should_ask(self.control.plan, self.control.tick_now + 1, execute=self._execute)
+            due = started and should_ask(self.control.plan, self.control.tick_now + 1, execute=self._execute)
+            return self.control.tick_now if due else None
 
-    def adopt(self, chunk: ActionChunk) -> tuple[int, int] | None:
+    def adopt(self, thought: Thought) -> tuple[int, int] | None:
         """Start tick and tick of arrival; None where it is refused."""
+        chunk = thought.chunk
+        if chunk is None or chunk.stamp is None:
+            return None
         with self._locked():
-            return self.control.adopt(chunk.actions, chunk.stamp if chunk.stamp is not None else math.nan)
+            return self.drive.adopt(thought.number, chunk.actions, chunk.stamp)
 
     def forget(self, *, clock: bool = False) -> None:
         """Drops all planned actions; with `clock` the count of ticks too."""
         with self._locked():
-            if clock:
-                self.control.rebase()
-            else:
-                self.control.forget()
+            self.drive.forget(clock=clock)
 
     # ---------------------------------------------------------------- two clocks
 
@@ -168,8 +187,8 @@ class Loop:
                 identical=self._inputs.identical,
                 rivals=len(self.rivals),
             )
-            command = self.control.tick(ros_now, now, facts, None if place is None else place.values)
-            self._outputs.send(command, clock.to_msg())
+            at = None if place is None else place.values
+            self._outputs.send(self.drive.tick(facts, stamp=clock.nanoseconds, now=now, at=at), clock.to_msg())
         self.latencies["tick"].add((time.monotonic() - now) * 1e3)
         self._tell()
 
@@ -180,19 +199,23 @@ class Loop:
             last = self._last_tick
             if last is None or not self.control.running or time.monotonic() - last <= limit:
                 continue
-            self._send_stop(lambda: self.control.hold(Stop.TICK_LATE, time.monotonic()))
+            self._send_stop(lambda stamp, now: self.drive.hold(Stop.TICK_LATE, stamp=stamp, now=now))
             self._tell()
 
-    def _send_stop(self, decide: Callable[[], Command | None]) -> None:
-        """Decides and sends; after `LOCK_TIMEOUT` even where the lock is not to be had."""
+    def _send_stop(self, decide: Callable[[int, float], list[Outgoing]]) -> None:
+        """Decides (given ROS time in ns and steady time) and sends; after `LOCK_TIMEOUT` even without the lock."""
         got = self._lock.acquire(timeout=LOCK_TIMEOUT)
+        if not got:
+            self.drive.unlocked()
         try:
-            command = decide()
-            if command is not None:
-                self._outputs.send(command, self._node.get_clock().now().to_msg())
+            clock = self._node.get_clock().now()
+            self._outputs.send(decide(clock.nanoseconds, time.monotonic()), clock.to_msg())
         finally:
             if got:
                 self._lock.release()
+
+    def _stamp(self) -> int:
+        return int(self._node.get_clock().now().nanoseconds)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

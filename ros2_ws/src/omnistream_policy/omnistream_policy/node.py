@@ -10,21 +10,29 @@ topics, services and what stops it: docs/policy_node.md and docs/reference.md. N
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
+from rclpy.time import Time
 from std_msgs.msg import Bool, Header, String
 from std_srvs.srv import Trigger
 
 from omnistream.errors import ConfigError, OmniStreamError
+from omnistream.policy.checkpoint import LoadedPolicy
+from omnistream.policy.drive import Drive
 from omnistream.policy.guard import Mode, Stop
-from omnistream.policy.session import ActionChunk
+from omnistream.policy.mind import Mind, Thought
+from omnistream.policy.opening import identity, open_policy, open_session
+from omnistream.policy.runlog import RunLog
+from omnistream.policy.settings import control_settings
 from omnistream_msgs.msg import ActionChunk as ActionChunkMessage
 from omnistream_msgs.msg import PolicyStatus
 from omnistream_msgs.srv import SetInstruction
@@ -35,11 +43,11 @@ from omnistream_ros.parameters import help_text
 from omnistream_ros.qos import qos_profile
 from omnistream_ros.running import run
 
-from . import model
+from .goals import Goals, Situation
 from .inputs import Inputs
 from .loop import Loop
 from .outputs import Outputs
-from .parameters import NODE, control_settings
+from .parameters import NODE
 from .status import STATES, fill, permission_report, timing_report
 from .thinking import Thinking
 
@@ -66,6 +74,7 @@ class PolicyNode(ManagedNode):
         self._thinking: Thinking | None = None
         self._loop: Loop | None = None
         self._chunks: Any = None
+        self._log: RunLog | None = None
         self._instruction = ""
         self._unknown: tuple[str, ...] = ()
         self._estop_held = False
@@ -85,17 +94,18 @@ class PolicyNode(ManagedNode):
         """Loads and checks the policy, makes the command topics, and says what will leave on them."""
         with self._control:
             p = self.parameters
-            policy = model.open_policy(p)
+            policy = open_policy(p)
             settings = control_settings(p, policy.contract)
             self._inputs = Inputs(self, p, policy.contract, policy.shape.state > 0, self._on_observation)
             topics = self._inputs.topics()
-            self._outputs = Outputs(self, p, settings, self._inputs.located)
-            session = model.open_session(policy, p)
-            thinking = Thinking(session, self._wants_chunk, self._on_chunk, self._on_failure, p["max_failures"])
+            self._outputs = Outputs(self, p, settings)
+            self._log = self._open_log(policy, topics)
+            mind = Mind(open_session(policy, p), self._log)
+            thinking = Thinking(mind, self._wants_chunk, self._on_chunk, self._on_failure, p["max_failures"])
             self._thinking = thinking
             self._loop = Loop(
                 self,
-                settings,
+                Drive(settings, self._outputs.outbox, self._log),
                 self._inputs,
                 self._outputs,
                 p["execute"],
@@ -106,7 +116,7 @@ class PolicyNode(ManagedNode):
             )
             self._chunks = self.create_lifecycle_publisher(ActionChunkMessage, "~/chunk", qos_profile("reliable"))
             if self._instruction:
-                self._unknown = tuple(session.set_instruction(self._instruction).unknown)
+                self._unknown = tuple(mind.instruct(self._instruction).unknown)
             reads = ", ".join(f"{name}: {topic}" for name, topic in topics.items())
             self.get_logger().info(f"policy {p['policy']} reads {reads}")
             for line in self._outputs.describe():
@@ -127,6 +137,7 @@ class PolicyNode(ManagedNode):
         """A stop command first; then everything else."""
         if self._loop is not None:
             self._loop.end(Stop.DEACTIVATED)
+            self._goals.end(str(Stop.DEACTIVATED))
         if self._inputs is not None:
             self._inputs.unsubscribe()
         if self._thinking is not None:
@@ -140,7 +151,32 @@ class PolicyNode(ManagedNode):
                 self._outputs.destroy()
             if self._chunks is not None:
                 self.destroy_lifecycle_publisher(self._chunks)
+            if self._log is not None:
+                left = (
+                    {}
+                    if self._loop is None
+                    else {"messages": self._loop.drive.left.messages, "hash": self._loop.drive.left.hex}
+                )
+                self._log.close(**left)
+            self._log = None
             self._inputs = self._outputs = self._thinking = self._loop = self._chunks = None
+
+    def _open_log(self, policy: LoadedPolicy, topics: dict[str, str]) -> RunLog | None:
+        """A log of its own from each configure to the cleanup; OSError where it cannot be written."""
+        assert self._outputs is not None
+        if not self.parameters["run_log"]:
+            return None
+        header = {"node": self.get_fully_qualified_name(), "parameters": dict(self.parameters), "topics": topics}
+        header |= {"outputs": self._outputs.topic_of} | identity(policy)
+        folder = Path(self.parameters["run_log"]).expanduser()
+        log = RunLog(folder, self.get_name(), header, self.get_logger().warning)
+        self.get_logger().info(f"run log: {log.path}")
+        return log
+
+    def destroy_node(self) -> None:
+        """See rclpy, which forgets actions."""
+        self._goals.destroy()
+        super().destroy_node()
 
     def state_changed(self) -> None:
         """Tells everybody."""
@@ -162,6 +198,16 @@ class PolicyNode(ManagedNode):
             profile = qos_profile(qos)
             self.create_subscription(Bool, "~/estop", self._hear_estop, profile, callback_group=self._urgent)
             self.create_subscription(String, "~/instruction", self._hear, profile, callback_group=self._group)
+        self._goals = Goals(
+            self,
+            group=self._group,
+            urgent=self._urgent,
+            refusal=self._goal_problem,
+            mark=lambda: self._active_loop().halts,
+            begin=self._follow,
+            stop=lambda detail: self._active_loop().stop(Stop.REQUESTED, detail),
+            look=self._situation,
+        )
 
     def _active_loop(self) -> Loop:
         if self.state is not State.ACTIVE or self._loop is None:
@@ -178,16 +224,19 @@ class PolicyNode(ManagedNode):
         self._publish_status()
         return response
 
+    def _permit(self, halts: int | None = None) -> None:
+        loop = self._active_loop()
+        self._look_for_rivals()
+        if loop.rivals:
+            raise ConfigError(f"somebody else publishes on {', '.join(loop.rivals)}; expected nobody")
+        if self._estop_held:
+            raise ConfigError("the e-stop topic says true; release it and clear it first")
+        loop.start(halts)
+
     def _on_start(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         def change() -> str:
             with self._control:
-                loop = self._active_loop()
-                self._look_for_rivals()
-                if loop.rivals:
-                    raise ConfigError(f"somebody else publishes on {', '.join(loop.rivals)}; expected nobody")
-                if self._estop_held:
-                    raise ConfigError("the e-stop topic says true; release it and clear it first")
-                loop.start()
+                self._permit()
                 return f"permitted to move: {self._instruction!r}" if self._instruction else "waits for an instruction"
 
         return self._answer(response, change)
@@ -229,6 +278,7 @@ class PolicyNode(ManagedNode):
         self, request: SetInstruction.Request, response: SetInstruction.Response
     ) -> SetInstruction.Response:
         def change() -> str:
+            self._goals.check_free()
             self._instruct(request.instruction)
             response.unknown_words = list(self._unknown)
             return f"from now on {request.instruction!r}" if request.instruction else "no instruction: stands still"
@@ -249,7 +299,7 @@ class PolicyNode(ManagedNode):
                 loop.forget()
                 try:
                     if text:
-                        unknown = tuple(thinking.call(lambda: thinking.session.set_instruction(text)).unknown)
+                        unknown = tuple(thinking.call(lambda: thinking.mind.instruct(text)).unknown)
                 except (OmniStreamError, TimeoutError):
                     self._instruction = before
                     raise
@@ -258,6 +308,7 @@ class PolicyNode(ManagedNode):
 
     def _hear(self, message: String) -> None:
         try:
+            self._goals.check_free()
             self._instruct(message.data)
         except (OmniStreamError, TimeoutError) as error:
             self.get_logger().warning(f"instruction refused: {error}")
@@ -269,20 +320,50 @@ class PolicyNode(ManagedNode):
         if message.data and loop is not None and self.state is State.ACTIVE:
             loop.estop()
 
+    # ---------------------------------------------------------------- the action
+
+    def _goal_problem(self, text: str, timeout: float) -> str:
+        if not text:
+            return "the instruction is empty; expected what to do"
+        if not 0 <= timeout < math.inf:
+            return f"timeout is {timeout} s; expected 0 (none) or more"
+        try:
+            loop = self._active_loop()
+        except ConfigError as error:
+            return str(error)
+        if self._estop_held or loop.control.guard.mode is Mode.STOPPED:
+            return "the e-stop is latched; release it, then ~/clear_estop"
+        self._look_for_rivals()
+        return f"somebody else publishes on {', '.join(loop.rivals)}; expected nobody" if loop.rivals else ""
+
+    def _follow(self, text: str, mark: int) -> tuple[str, ...]:
+        with self._control:
+            self._active_loop()
+            self._instruct(text)
+            self._permit(mark)
+            return self._unknown
+
+    def _situation(self) -> Situation:
+        state, reason, detail = self._policy_state()
+        loop, age = self._loop, self._observation_age(self.get_clock().now())
+        permitted = loop is not None and loop.control.guard.mode in (Mode.HOLDING, Mode.RUNNING)
+        commands = 0 if loop is None else loop.control.moves
+        return Situation(permitted, state, reason, detail, commands, math.nan if age is None else age)
+
     # ---------------------------------------------------------------- the network's thread
 
     def _on_observation(self, observation: Any) -> None:
         if self._thinking is not None:
             self._thinking.observe(observation)
 
-    def _wants_chunk(self) -> bool:
-        return self._loop is not None and bool(self._instruction) and self._loop.wants_chunk()
+    def _wants_chunk(self) -> int | None:
+        return self._loop.wants_chunk() if self._loop is not None and self._instruction else None
 
-    def _on_chunk(self, chunk: ActionChunk) -> None:
-        loop, thinking = self._loop, self._thinking
-        if loop is None or thinking is None or chunk.stamp is None:
+    def _on_chunk(self, thought: Thought) -> None:
+        loop, thinking, chunk = self._loop, self._thinking, thought.chunk
+        if loop is None or thinking is None or chunk is None or chunk.stamp is None:
             return
-        ticks = loop.adopt(chunk)
+        ticks = loop.adopt(thought)
         if ticks is None:
             return
         self._chunks.publish(
@@ -321,7 +402,7 @@ class PolicyNode(ManagedNode):
         self._thinking.outdate()
         self._loop.forget(clock=clock)
         self._inputs.forget()
-        self._thinking.post(self._thinking.session.reset)
+        self._thinking.post(self._thinking.mind.reset)
 
     def _look_for_rivals(self) -> None:
         if self._loop is None or self._outputs is None or self.parameters["dry_run"]:
@@ -351,9 +432,12 @@ class PolicyNode(ManagedNode):
         if loop is not None and inputs is not None and thinking is not None and outputs is not None:
             message.backbone_hash = thinking.session.policy.contract.backbone or ""
             message.outputs = outputs.topics
-            newest = inputs.newest
-            fill(message, loop, inputs, thinking, None if newest is None else (now.nanoseconds - newest.stamp) / 1e9)
+            fill(message, loop, inputs, thinking, self._observation_age(now))
         self._status.publish(message)
+
+    def _observation_age(self, now: Time) -> float | None:
+        newest = None if self._inputs is None else self._inputs.newest
+        return None if newest is None else (now.nanoseconds - newest.stamp) / 1e9
 
     def _policy_state(self) -> tuple[int, str, str]:
         if self.failed:

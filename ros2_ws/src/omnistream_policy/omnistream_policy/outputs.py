@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands as messages. Each kind says what it needs of the contract, and what its stop command is."""
+"""Commands as messages. Which numbers leave is decided before, in `omnistream.policy.outbox`."""
 
 from __future__ import annotations
 
@@ -15,15 +15,11 @@ from std_msgs.msg import Float64, Float64MultiArray, Header, MultiArrayDimension
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from omnistream.errors import ConfigError
-from omnistream.geometry.rotations import matrix_from_quaternion, quaternion_from_matrix
-from omnistream.policy.control import Command, ControlSettings
+from omnistream.policy.control import ControlSettings
+from omnistream.policy.outbox import GRIPPER, Outbox, Outgoing
+from omnistream.policy.settings import output_names
 from omnistream_ros.parameters import Parameters
 from omnistream_ros.qos import qos_profile
-
-from .parameters import JOINTS, default_outputs
-
-STOP_REPEATS = 2
-"""So often a stop command is sent again, one control period apart: a receiver may just have been starting."""
 
 KINDS: dict[str, Any] = {
     "twist": TwistStamped,
@@ -39,40 +35,38 @@ class Outputs:
     Raises ConfigError for an output that the contract, or what is known of the arm, cannot fill.
     """
 
-    def __init__(self, node: Node, parameters: Parameters, settings: ControlSettings, located: bool) -> None:
-        """located: whether somebody says where the arm is (position_topic)."""
+    def __init__(self, node: Node, parameters: Parameters, settings: ControlSettings) -> None:
         self._node, self._settings = node, settings
         action = settings.contract.action
-        self.names = list(parameters["outputs"]) or default_outputs(settings.contract)
-        for name in self.names:
-            _check(name, settings, located)
+        self.outbox = Outbox(settings, output_names(parameters, settings), parameters["trajectory_velocities"])
+        """What commands become."""
         self._frame = parameters["command_frame"] or action.frame
         arm_names = [settings.contract.action_names[i] for i in action.arm]
         self._joints = list(parameters["joint_names"]) or arm_names
         if len(self._joints) != len(arm_names):
             raise ConfigError(f"joint_names has {len(self._joints)} names; the action's arm has {len(arm_names)}")
-        self._velocities = parameters["trajectory_velocities"]
         prefix = "~/dry_run/" if parameters["dry_run"] else "~/"
         qos = qos_profile(parameters["qos.command"])
         self._publishers = {
-            name: node.create_publisher(KINDS[name], prefix + name, qos) for name in self.names if name in KINDS
+            name: node.create_publisher(KINDS.get(name, Float64), prefix + name.removeprefix(GRIPPER), qos)
+            for name in self.outbox.outputs
         }
-        grippers = [action.dimensions[g.index].name for g in action.grippers] if "gripper" in self.names else []
-        self._grippers = [node.create_publisher(Float64, prefix + name, qos) for name in grippers]
-        self._make: dict[str, Callable[[Command, Header], Any]] = {
+        self._make: dict[str, Callable[[NDArray[np.float64], Header], Any]] = {
             "twist": self._twist,
             "pose": self._pose,
             "joint_trajectory": self._trajectory,
             "action": self._action,
         }
-        self._orientation = np.eye(3)
-        self._repeats = 0
-        self._stop: Command | None = None
 
     @property
     def topics(self) -> list[str]:
         """Resolved names."""
-        return [publisher.topic_name for publisher in [*self._publishers.values(), *self._grippers]]
+        return [publisher.topic_name for publisher in self._publishers.values()]
+
+    @property
+    def topic_of(self) -> dict[str, str]:
+        """Output (as in `omnistream.policy.outbox`) -> topic, resolved."""
+        return {name: publisher.topic_name for name, publisher in self._publishers.items()}
 
     def rivals(self) -> list[str]:
         """Topics of ours on which somebody else publishes too."""
@@ -93,113 +87,50 @@ class Outputs:
             lines.append(f"  {action.dimensions[gripper.index].name}: open {gripper.open:g}, closed {gripper.closed:g}")
         return lines
 
-    def begin(self, orientation: Sequence[float] | None) -> None:
-        """A start: targets go on from this orientation (quaternion x y z w) of the tool."""
-        self._orientation = np.eye(3) if orientation is None else matrix_from_quaternion(orientation)
-
-    def send(self, command: Command, stamp: Time) -> None:
-        """Publishes a command. A stop is sent again at the next ticks on which nothing else leaves."""
-        if command.kind == "none":
-            if self._stop is None or not self._repeats:
-                return
-            self._repeats -= 1
-            command = self._stop
-        elif command.kind == "stop":
-            self._stop, self._repeats = command, STOP_REPEATS
-        else:
-            self._stop = None
-            if len(command.velocity) >= 6:
-                self._orientation = _turned(self._orientation, command.velocity[3:6] * command.step)
-        for name, publisher in self._publishers.items():
-            message = self._make[name](command, Header(stamp=stamp, frame_id=self._frame))
-            if message is not None:
-                publisher.publish(message)
-        if command.kind == "move":  # at a stop a gripper keeps what it holds
-            for publisher, value in zip(self._grippers, command.grippers, strict=False):
-                publisher.publish(Float64(data=float(value)))
+    def send(self, left: Sequence[Outgoing], stamp: Time) -> None:
+        """Publishes what leaves."""
+        for one in left:
+            publisher = self._publishers.get(one.output)
+            if publisher is not None:  # None: destroyed meanwhile
+                make = self._make.get(one.output)
+                header = Header(stamp=stamp, frame_id=self._frame)
+                publisher.publish(Float64(data=float(one.values[0])) if make is None else make(one.values, header))
 
     def destroy(self) -> None:
         """Removes the topics."""
-        for publisher in [*self._publishers.values(), *self._grippers]:
+        for publisher in self._publishers.values():
             self._node.destroy_publisher(publisher)
-        self._publishers, self._grippers = {}, []
+        self._publishers = {}
 
-    def _twist(self, command: Command, header: Header) -> TwistStamped:
-        v = [*command.velocity.tolist(), 0.0, 0.0, 0.0]
+    def _twist(self, values: NDArray[np.float64], header: Header) -> TwistStamped:
+        v = values.tolist()
         message = TwistStamped(header=header)
         message.twist.linear = Vector3(x=v[0], y=v[1], z=v[2])
         message.twist.angular = Vector3(x=v[3], y=v[4], z=v[5])
         return message
 
-    def _pose(self, command: Command, header: Header) -> PoseStamped | None:
-        if command.target is None:
-            return None
-        x, y, z = command.target[:3].tolist()
-        q = quaternion_from_matrix(self._orientation).tolist()
+    def _pose(self, values: NDArray[np.float64], header: Header) -> PoseStamped:
+        x, y, z, *q = values.tolist()
         pose = Pose(position=Point(x=x, y=y, z=z), orientation=Quaternion(x=q[0], y=q[1], z=q[2], w=q[3]))
         return PoseStamped(header=header, pose=pose)
 
-    def _trajectory(self, command: Command, header: Header) -> JointTrajectory | None:
+    def _trajectory(self, values: NDArray[np.float64], _header: Header) -> JointTrajectory:
         """Stamp zero: starts when it is received (joint_trajectory_controller)."""
-        if command.target is None:
-            return None
-        limits, still = self._settings.limits, [0.0] * len(command.velocity)
-        moving = command.kind == "move" and self._velocities
-        first = JointTrajectoryPoint(positions=command.target.tolist(), time_from_start=_duration(limits.period))
-        if self._velocities:
-            first.velocities = command.velocity.tolist() if moving else still
-        points = [first]
-        if moving:  # comes to rest half a period's way further, if nothing more is heard
-            rest = np.clip(command.target + command.velocity * limits.period / 2, limits.lower, limits.upper)
-            points.append(
-                JointTrajectoryPoint(
-                    positions=rest.tolist(), velocities=still, time_from_start=_duration(2 * limits.period)
-                )
+        count = len(self._joints)
+        points = [
+            JointTrajectoryPoint(
+                positions=row[:count].tolist(), velocities=row[count:-1].tolist(), time_from_start=_duration(row[-1])
             )
+            for row in values
+        ]
         return JointTrajectory(header=Header(frame_id=""), joint_names=self._joints, points=points)
 
-    def _action(self, command: Command, header: Header) -> Float64MultiArray | None:
-        values = command.in_units(self._settings)
-        if not np.isfinite(values).all() or (command.kind == "stop" and not self._tells(command)):
-            return None
+    def _action(self, values: NDArray[np.float64], _header: Header) -> Float64MultiArray:
         label = ",".join(self._settings.contract.action_names)
         layout = MultiArrayLayout(dim=[MultiArrayDimension(label=label, size=len(values), stride=len(values))])
         return Float64MultiArray(layout=layout, data=values.tolist())
 
-    def _tells(self, command: Command) -> bool:
-        """Whether a stop can be said in the contract's action: its grippers have values only once they had one."""
-        return len(command.grippers) == len(self._settings.contract.action.grippers)
-
-
-def _check(name: str, settings: ControlSettings, located: bool) -> None:
-    action = settings.contract.action
-    size, joints = len(action.arm), action.frame == JOINTS
-    problem = ""
-    if name in ("twist", "pose"):
-        if joints or size not in (3, 6):
-            problem = f"needs 3 or 6 Cartesian dimensions; the action has {size} in frame {action.frame!r}"
-        elif action.mode == "absolute" and (name == "twist" or size == 6):
-            problem = "needs deltas or velocities; the action is absolute"
-    if name == "joint_trajectory" and not joints:
-        problem = f"needs an action in joint space (frame {JOINTS!r}); the action's frame is {action.frame!r}"
-    if name in ("pose", "joint_trajectory") and not located:
-        problem = problem or "needs position_topic: where the arm is at the start"
-    if name == "gripper" and not action.grippers:
-        problem = "the contract's action has no gripper"
-    if problem:
-        raise ConfigError(f"output {name!r}: {problem}")
-
 
 def _duration(seconds: float) -> Duration:
-    whole = round(seconds * 1e9)
+    whole = round(float(seconds) * 1e9)
     return Duration(sec=whole // 10**9, nanosec=whole % 10**9)
-
-
-def _turned(rotation: NDArray[np.float64], vector: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[3, 3] turned by a rotation vector [3] about the frame's axes."""
-    angle = float(np.linalg.norm(vector))
-    if angle < 1e-12:
-        return rotation
-    axis = vector / angle
-    quaternion = [*(axis * np.sin(angle / 2)).tolist(), np.cos(angle / 2)]
-    return matrix_from_quaternion(quaternion) @ rotation

@@ -3,23 +3,12 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
-from typing import Any
 
-from omnistream.contract import Contract
 from omnistream.engines.select import NUMBER_FORMATS
-from omnistream.errors import ConfigError
-from omnistream.policy.chunks import Blend
-from omnistream.policy.control import ControlSettings
-from omnistream.policy.guard import Gates
-from omnistream.policy.safety import Limits, broadcast
-from omnistream_ros.parameters import Effect, Parameters, ParameterSpec
+from omnistream.policy.settings import OUTPUTS
+from omnistream_ros.parameters import Effect, ParameterSpec
 from omnistream_ros.qos import QOS_NAMES, qos_problem
-
-OUTPUTS = ("twist", "pose", "joint_trajectory", "action", "gripper")
-JOINTS = "joints"
-"""The frame of an action in joint space."""
 
 _configure = partial(ParameterSpec, effect=Effect.CONFIGURE)
 _seconds = partial(_configure, unit="s", minimum=0.001, maximum=60.0)
@@ -180,6 +169,12 @@ HEALTH = (
         minimum=0.1,
         maximum=60000.0,
     ),
+    _configure(
+        "run_log",
+        "",
+        "Folder for a log of each run, from which omnistream-replay gets the same commands again; about 0.5 KB a "
+        "control tick and 0.2 KB an inference. Empty: none.",
+    ),
 )
 
 NODE = (*MODEL, *INPUTS, *OUTPUT, *CONTROL, *SAFETY, *HEALTH)
@@ -217,53 +212,10 @@ SERVICES = (
     ("~/clear_estop", "std_srvs/srv/Trigger", "Unlatches the e-stop, unless its topic still says true; then ~/start."),
 )
 
-
-def control_settings(parameters: Parameters, contract: Contract) -> ControlSettings:
-    """What the parameters and the contract say together. ConfigError, with a sentence, where they disagree."""
-    action, p = contract.action, parameters
-    size, rate = len(action.arm), p["control_rate"] or contract.rate
-    if contract.unspecified:
-        raise ConfigError(
-            f"the policy's contract does not state {', '.join(contract.unspecified)}; a robot is not commanded in "
-            "units or frames that nobody knows"
-        )
-    if action.mode == "delta" and not math.isclose(rate, contract.rate):
-        raise ConfigError(f"control_rate is {rate:g} Hz; deltas are per period of the contract, {contract.rate:g} Hz")
-    unitless = [contract.action_names[i] for i in action.arm if action.dimensions[i].unit == "1"]
-    if unitless and not p["action_scale"]:
-        raise ConfigError(f'action {", ".join(unitless)} has unit "1"; set action_scale to what 1 means in SI units')
-
-    def row(name: str, empty: float) -> tuple[float, ...]:
-        return tuple(_bound(value) for value in broadcast(p[name] or [empty], size, name))
-
-    limits = Limits(
-        period=1 / rate,
-        velocity=row("velocity_limit", 1.0),
-        acceleration=row("acceleration_limit", 1.0),
-        lower=row("lower_bound", -math.inf),
-        upper=row("upper_bound", math.inf),
-        start_jump=row("start_jump", 1.0),
-        grippers=tuple((gripper.open, gripper.closed) for gripper in action.grippers),
-        gripper_dwell=p["gripper_dwell"],
-    )
-    gates = ("max_observation_age", "inference_deadline", "max_tick_gap", "frozen_after")
-    return ControlSettings(
-        contract=contract,
-        limits=limits,
-        scale=broadcast(p["action_scale"] or [1.0], size, "action_scale"),
-        gates=Gates(**{name: p[name] for name in gates}),
-        blend=Blend(kind=p["blend"], steps=p["blend_steps"]),
-        ramp=p["ramp"],
-        integrate=bool({"pose", "joint_trajectory"} & set(p["outputs"] or default_outputs(contract))),
-    )
-
-
-def default_outputs(contract: Contract) -> list[str]:
-    """What the contract's action asks for."""
-    arm = "joint_trajectory" if contract.action.frame == JOINTS else "twist"
-    return [arm, *(["gripper"] if contract.action.grippers else [])]
-
-
-def _bound(value: Any) -> float:
-    """Parameters cannot be infinite."""
-    return math.copysign(math.inf, value) if abs(value) >= 1e9 else float(value)
+ACTIONS = (
+    (
+        "~/run_policy",
+        "omnistream_msgs/action/RunPolicy",
+        "~/set_instruction and ~/start for as long as the goal lasts, ~/stop at its end; the newest goal takes over.",
+    ),
+)

@@ -13,13 +13,11 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from omnistream.errors import ContractError, InputError
-from omnistream.policy.session import ActionChunk, PolicySession
+from omnistream.policy.mind import Mind, Thought
+from omnistream.policy.session import PolicySession
 from omnistream.sync.aligner import Observation
 from omnistream_ros.latency import LatencyWindow
 from omnistream_ros.worker import Worker
-
-from .inputs import STATE, camera_input
 
 CALL_TIMEOUT = 30.0
 """Seconds that a service waits for the inference in hand."""
@@ -30,22 +28,22 @@ class Thinking:
     """See the module.
 
     Args:
-        session: the policy; touched by this thread alone.
-        asked: whether a prediction is wanted now.
-        answered: called with each chunk.
+        mind: the policy; touched by this thread alone.
+        asked: the control tick at which a prediction is wanted now, or None.
+        answered: called with each thought that has a chunk.
         failed: called with a reason (not_finite or fault) and a sentence when no answer can be trusted.
         max_failures: observations in a row that may fail.
     """
 
     def __init__(
         self,
-        session: PolicySession,
-        asked: Callable[[], bool],
-        answered: Callable[[ActionChunk], None],
+        mind: Mind,
+        asked: Callable[[], int | None],
+        answered: Callable[[Thought], None],
         failed: Callable[[str, str], None],
         max_failures: int,
     ) -> None:
-        self.session = session
+        self.mind = mind
         self.latencies = {stage: LatencyWindow() for stage in ("vision", "policy", "total")}
         self.drops: Counter[str] = Counter()
         self.observations = self.chunks = 0
@@ -57,6 +55,11 @@ class Thinking:
         self._worker: Worker[Observation] = Worker(
             "policy", self._process, capacity=2, evicted=lambda *_: self._superseded()
         )
+
+    @property
+    def session(self) -> PolicySession:
+        """The policy."""
+        return self.mind.session
 
     def start(self) -> None:
         """Observations are taken from now on."""
@@ -105,34 +108,27 @@ class Thinking:
             self._busy_since = None
 
     def _think(self, observation: Observation) -> None:
-        epoch, stamp = self._epoch, observation.stamp / 1e9
-        memory = self.session.policy.config.vision.stream
-        try:
-            pictures = {
-                name: camera_input(message, memory) for name, message in observation.values.items() if name != STATE
-            }
-            self.session.observe(pictures, stamp=stamp)
-        except (InputError, ContractError) as error:
-            self.drops["contract" if isinstance(error, ContractError) else "unusable"] += 1
+        epoch = self._epoch
+        thought = self.mind.think(observation, self._asked)
+        if thought.result in ("unusable", "contract"):
+            self.drops[thought.result] += 1
             self._failures += 1
-            if isinstance(error, ContractError) or self._failures >= self._max_failures:
-                self._failed("fault", str(error))
+            if thought.result == "contract" or self._failures >= self._max_failures:
+                self._failed("fault", thought.detail)
             return
         self._failures = 0
         self.observations += 1
-        if not self._asked() or self.session.instruction is None:
-            return
-        try:
-            chunk = self.session.act(observation.values.get(STATE))
-        except InputError as error:
+        if thought.result == "not_finite":
             self.drops["not_finite"] += 1
-            self._failed("not_finite", str(error))
+            self._failed("not_finite", thought.detail)
+            return
+        if thought.chunk is None:
             return
         if epoch != self._epoch:
             self.drops["outdated"] += 1
             return
         self.chunks += 1
-        for stage, milliseconds in chunk.timings.items():
+        for stage, milliseconds in thought.chunk.timings.items():
             self.latencies[stage].add(milliseconds)
         self.latencies["total"].add((time.monotonic_ns() - observation.arrival) / 1e6)
-        self._answered(chunk)
+        self._answered(thought)

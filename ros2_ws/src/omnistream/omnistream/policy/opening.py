@@ -1,20 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loading a policy for the node: contract first, then the network, warmed up so that its first answer is not late."""
+"""Loading a policy as a robot runs it: contract first, then the network, warmed up so that its first answer is not
+late. The node and `omnistream-replay` share this; parameters are any mapping by the names of docs/reference.md."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 
+import omnistream
+from omnistream.cli import info
 from omnistream.contract import load_contract
 from omnistream.errors import CheckpointError, ConfigError
-from omnistream.policy.checkpoint import LoadedPolicy, load_policy
+from omnistream.policy.checkpoint import POLICY_FILE, LoadedPolicy, load_policy
 from omnistream.policy.session import PolicySession
 from omnistream.weights import load_model
-from omnistream_ros.parameters import Parameters
+from omnistream.weights.files import read_json
 
 
-def open_policy(parameters: Parameters) -> LoadedPolicy:
+def open_policy(parameters: Mapping[str, Any]) -> LoadedPolicy:
     """Raises CheckpointError for a damaged one, ContractError, with both sides, for one that means something else."""
     if not parameters["policy"]:
         raise CheckpointError("parameter policy is empty; expected a policy's directory (omnistream-train policy)")
@@ -22,7 +28,7 @@ def open_policy(parameters: Parameters) -> LoadedPolicy:
     return load_policy(parameters["policy"], language_model=parameters["language_model"] or None, contract=contract)
 
 
-def open_session(policy: LoadedPolicy, parameters: Parameters) -> PolicySession:
+def open_session(policy: LoadedPolicy, parameters: Mapping[str, Any]) -> PolicySession:
     """A session that has answered once, and has forgotten it. ContractError for another backbone."""
     if parameters["num_threads"]:
         torch.set_num_threads(parameters["num_threads"])
@@ -30,6 +36,10 @@ def open_session(policy: LoadedPolicy, parameters: Parameters) -> PolicySession:
     if parameters["source"] == "features":
         if policy.config.vision.source == "pixels":
             raise ConfigError("the policy looks at pixels, not at features; set source to images")
+        if policy.config.vision.taps:
+            raise ConfigError(
+                "the policy reads taps of the backbone, which features do not carry; set source to images"
+            )
     elif policy.config.vision.source == "backbone":
         if not parameters["weights"]:
             raise ConfigError("parameter weights is empty; expected the backbone that the policy was trained on")
@@ -39,6 +49,20 @@ def open_session(policy: LoadedPolicy, parameters: Parameters) -> PolicySession:
     if parameters["source"] == "images":
         _warm_up(session)
     return session
+
+
+def identity(policy: LoadedPolicy) -> dict[str, Any]:
+    """What decides, beside parameters and inputs, which numbers come out: for the header of a run log."""
+    stored = {} if policy.path is None else read_json(policy.path / POLICY_FILE)
+    return {
+        "policy_sha256": stored.get("weights_sha256"),
+        "backbone": policy.contract.backbone,
+        "software": {"omnistream": omnistream.__version__, "torch": torch.__version__, "numpy": np.__version__},
+        "machine": {
+            "processor": info.machine().values["processor"],
+            "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
+        },
+    }
 
 
 def _warm_up(session: PolicySession) -> None:
