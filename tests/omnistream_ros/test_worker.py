@@ -118,6 +118,31 @@ def test_it_can_be_started_again_and_stopping_twice_is_fine(recorder: Recorder) 
         assert recorder.worker.call(lambda: 1, timeout=5) == 1
 
 
+def test_started_again_while_the_old_item_is_in_hand_it_goes_on(recorder: Recorder) -> None:
+    """A step outlived `stop`: the next start must not find a thread that is about to end, and leave it at that."""
+    recorder.worker.put("a", 0)
+    assert recorder.busy.wait(5)
+    assert not recorder.worker.stop(0.01)
+    recorder.worker.put("a", 1)  # nobody is to handle it
+    recorder.worker.start()
+    recorder.worker.put("a", 2)
+    recorder.go.release(2)
+    recorder.wait(2)
+    assert recorder.handled == [("a", [0]), ("a", [2])]
+    assert recorder.stopped == [("a", 1)]
+
+
+def test_a_call_never_runs_beside_an_item_that_outlived_a_stop(recorder: Recorder) -> None:
+    recorder.worker.put("a", 0)
+    assert recorder.busy.wait(5)
+    assert not recorder.worker.stop(0.01)
+    future = recorder.worker.post(lambda: len(recorder.handled))
+    assert not future.done()
+    recorder.go.release()
+    assert future.result(5) == 1
+    assert recorder.worker.stop(5)
+
+
 def test_stopping_answers_those_who_wait(recorder: Recorder) -> None:
     recorder.worker.put("a", 0)
     assert recorder.busy.wait(5)

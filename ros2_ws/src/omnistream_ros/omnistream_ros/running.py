@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import rclpy
 import rclpy.utilities
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation as _rclpy
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
@@ -117,9 +118,32 @@ def spinning(make_node: Callable[[], AnyNode]) -> Iterator[AnyNode]:
         rclpy.try_shutdown()
 
 
+def spin(executor: Any) -> None:
+    """`executor.spin()` for nodes that destroy subscriptions while they live, as lifecycle nodes do when deactivated.
+
+    rclpy 7.1 gathers what it will wait for without a lock, and forgets to leave out an event handler that another
+    thread has destroyed meanwhile. It raises InvalidHandle then, before it has waited: so it is asked again.
+    """
+    while True:
+        try:
+            return executor.spin()
+        except _rclpy.InvalidHandle as error:
+            if not _while_gathering(error):
+                raise
+
+
+def _while_gathering(error: BaseException) -> bool:
+    """Whether the executor itself raised it, not a callback."""
+    trace, names = error.__traceback__, []
+    while trace is not None:
+        names.append(trace.tb_frame.f_code.co_name)
+        trace = trace.tb_next
+    return "add_to_wait_set" in names
+
+
 def _spin(executor: Any, node: Node, failures: list[BaseException]) -> None:
     try:
-        executor.spin()
+        spin(executor)
     except ExternalShutdownException:
         pass
     except BaseException as error:  # reported, then the process ends: a half-dead node is worse

@@ -34,6 +34,7 @@ from sensor_msgs.msg import PointCloud2
 from omnistream.model.config import BackboneConfig, HeadConfig, ModelConfig
 
 from .qos import qos_profile
+from .running import spin
 
 SMALL_MODEL = ModelConfig(
     backbone=BackboneConfig(dim=64, depth=4, heads=2),
@@ -151,4 +152,4 @@ def _qos(text: str) -> QoSProfile:
 
 def _spin(executor: SingleThreadedExecutor) -> None:
     with contextlib.suppress(ExternalShutdownException):
-        executor.spin()
+        spin(executor)

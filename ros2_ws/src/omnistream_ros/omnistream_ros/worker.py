@@ -46,22 +46,24 @@ class Worker(Generic[Item]):
         self._waiting: dict[str, deque[Item]] = {}  # in the order in which sources began to wait
         self._commands: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._wake = threading.Condition()
-        self._stop = False
+        self._stop = self._alive = False  # alive: the thread will take one more job, or a look whether there is one
         self._thread: threading.Thread | None = None
 
     @property
     def running(self) -> bool:
-        """Whether the thread is alive."""
-        return self._thread is not None and self._thread.is_alive()
+        """Whether the thread is at work, or will be; also after a `stop` that did not wait for the item in hand."""
+        return self._alive
 
     def start(self) -> None:
-        """Starts the thread; nothing happens if it runs."""
-        if self.running:
-            return
-        self._stop = False
-        # Daemon: a step cannot be interrupted, and must not keep the process from ending.
-        self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-        self._thread.start()
+        """Starts the thread; nothing happens if it runs. One that was told to stop and is still busy goes on."""
+        with self._wake:
+            self._stop = False
+            if self._alive:
+                return
+            self._alive = True
+            # Daemon: a step cannot be interrupted, and must not keep the process from ending.
+            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            self._thread.start()
 
     def stop(self, timeout: float | None = None) -> bool:
         """Ends the thread after the item in hand, drops what waits. False if still busy after `timeout` seconds."""
@@ -96,7 +98,7 @@ class Worker(Generic[Item]):
     def call(self, function: Callable[[], Result], timeout: float | None = None) -> Result:
         """Runs `function` on the thread, between two items, and returns its result or raises its exception.
 
-        Runs it here and now when the thread is not running, or when called from it.
+        Runs it here and now when the thread is not running, or when called from it: never beside an item in hand.
 
         Raises:
             TimeoutError: the item in hand took longer than `timeout` seconds; `function` will not run then.
@@ -115,7 +117,7 @@ class Worker(Generic[Item]):
         """As `call`, without waiting. When the thread is not running, `function` has run when this returns."""
         future: Future[Result] = Future()
         with self._wake:
-            later = self.running and not self._stop
+            later = self._alive
             if later:
                 self._commands.append((function, future))
                 self._wake.notify()
@@ -126,17 +128,16 @@ class Worker(Generic[Item]):
     def _run(self) -> None:
         while (job := self._next()) is not None:
             job()
-        while self._commands:  # whoever waits for an answer gets one
-            self._execute(*self._commands.popleft())
 
     def _next(self) -> Callable[[], None] | None:
         with self._wake:
             self._wake.wait_for(lambda: self._stop or self._commands or self._waiting)
-            if self._stop:
-                return None
-            if self._commands:
+            if self._commands:  # also when it ends: whoever waits for an answer gets one
                 function, future = self._commands.popleft()
                 return lambda: self._execute(function, future)
+            if self._stop:
+                self._alive = False
+                return None
             source = next(iter(self._waiting))
             items = list(reversed(self._waiting.pop(source)))
             return lambda: self._handle(source, items)
