@@ -16,6 +16,7 @@ import tyro
 from numpy.typing import NDArray
 
 from omnistream.errors import ConfigError, OmniStreamError
+from omnistream_sim.calvin.commands import COMMANDS as CALVIN
 from omnistream_sim.evaluation.commands import COMMANDS as BENCHMARKS
 from omnistream_sim.tabletop.task_commands import COMMANDS as TABLETOP
 
@@ -228,6 +229,7 @@ COMMANDS: dict[str, Any] = {
     "view worlds": view_worlds,
     "view tabletop": view_tabletop,
     **BENCHMARKS,
+    **CALVIN,
     **TABLETOP,
 }
 

@@ -40,6 +40,11 @@ class Checkout:
         return self.root / "calvin_models/conf/annotations/new_playtable_validation.yaml"
 
     @property
+    def sentences_file(self) -> Path:
+        """The sentences of the training data."""
+        return self.root / "calvin_models/conf/annotations/new_playtable.yaml"
+
+    @property
     def tasks_file(self) -> Path:
         """The oracle's table."""
         return self.environment / "conf/tasks/new_playtable_tasks.yaml"
@@ -58,11 +63,11 @@ class Checkout:
 
     def instructions(self) -> dict[str, str]:
         """Task to sentence: the first of each task, as the protocol takes it."""
-        try:
-            table: dict[str, Any] = yaml.safe_load(self.instructions_file.read_text(encoding="utf-8"))
-            return {task: str(sentences[0]) for task, sentences in table.items()}
-        except (OSError, yaml.YAMLError, AttributeError, IndexError, KeyError) as error:
-            raise InputError(f"{self.instructions_file} cannot be read: {error}; expected task: [sentence]") from error
+        return {task: sentences[0] for task, sentences in _sentences(self.instructions_file).items()}
+
+    def sentences(self) -> dict[str, list[str]]:
+        """Task to the sentences that the training data has for it; none of them is in `instructions`."""
+        return _sentences(self.sentences_file)
 
     def commits(self) -> dict[str, str]:
         """Of calvin and calvin_env; "unknown" where there is no git checkout."""
@@ -86,6 +91,17 @@ def find_checkout(root: Path | None = None) -> Checkout:
     if missing := Checkout(folder).missing():
         raise NoCalvin(f"no CALVIN at {folder} ({missing[0]} is missing): {INSTALL}, or set {VARIABLE} to a checkout")
     return Checkout(folder.resolve())
+
+
+def _sentences(path: Path) -> dict[str, list[str]]:
+    try:
+        table: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = {task: [str(sentence) for sentence in sentences] for task, sentences in table.items()}
+    except (OSError, yaml.YAMLError, AttributeError, TypeError) as error:
+        raise InputError(f"{path} cannot be read: {error}; expected task: [sentence]") from error
+    if empty := [task for task, sentences in found.items() if not sentences]:
+        raise InputError(f"{path}: {empty[0]} has no sentence; expected task: [sentence]")
+    return found
 
 
 def _commit(folder: Path) -> str:

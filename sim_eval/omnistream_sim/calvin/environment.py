@@ -51,10 +51,12 @@ class CalvinEnvironment:
         self._instructions = self._checkout.instructions()
         self._oracle = official_oracle(self._checkout)
         self._env = official_environment(self._checkout, scene=scene, egl=renderer == "egl", dataset=dataset)
-        if renderer == "none":
-            self._env.cameras = []
+        self._cameras = [] if renderer == "none" else self._env.cameras
+        self.look(True)
         self._about = {"renderer": renderer, "scene": "dataset" if dataset else scene, "reload": reload}
         self._reload, self._used = reload, False
+        self.raw: dict[str, Any] = {}
+        """The newest observation as calvin_env gives it, with depth."""
         self._task = ""
         self._start: dict[str, Any] = {}
         self._info: dict[str, Any] = {}
@@ -62,12 +64,20 @@ class CalvinEnvironment:
 
     def reset(self, episode: Episode) -> Observation:
         """Robot and scene as the protocol puts them."""
+        return self.place(*start_state(episode.state))
+
+    def place(self, robot: NDArray[np.float64], scene: NDArray[np.float64]) -> Observation:
+        """Robot and scene as robot_obs [15] and scene_obs [24] say; one physics step later."""
         if self._reload and self._used:
             self._env.load()
         self._used = True
-        robot, scene = start_state(episode.state)
         self._env.robot.gripper_action = int(robot[14])  # its reset forgets this one: it would be the last chain's
-        return _observation(self._env.reset(robot_obs=robot, scene_obs=scene))
+        self.raw = self._env.reset(robot_obs=robot, scene_obs=scene)
+        return _observation(self.raw)
+
+    def look(self, on: bool) -> None:
+        """Whether pictures are made from now on; without, they are black, and a step takes a tenth of the time."""
+        self._env.cameras = self._cameras if on else []
 
     def begin(self, task: str) -> str:
         """Remember how things are; the instruction is the unseen one of the evaluation."""
@@ -81,8 +91,8 @@ class CalvinEnvironment:
         """One control period of 1/30 s."""
         command = np.array(action, np.float64)  # a copy: calvin_env scales it in place
         command[6] = 1 if command[6] > 0 else -1
-        observation, _, _, self._info = self._env.step(command)
-        return _observation(observation)
+        self.raw, _, _, self._info = self._env.step(command)
+        return _observation(self.raw)
 
     def success(self) -> bool:
         """The official oracle's word; ours is asked too, and differences are counted."""

@@ -73,6 +73,15 @@ def official_environment(checkout: Checkout, *, scene: str, egl: bool, dataset: 
     return hydra.utils.instantiate(config.env, show_gui=False, use_vr=False, use_scene_info=True)
 
 
+def save_configuration(checkout: Checkout, scene: str, path: Path) -> None:
+    """Write what a data set of this scene has as .hydra/merged_config.yaml; `dataset` above reads it."""
+    calvin_module(checkout, "calvin_env.envs.play_table_env")
+    config = _composed(checkout, scene, egl=False)
+    config.data_path = "data"  # of whoever reads it
+    path.parent.mkdir(parents=True, exist_ok=True)
+    importlib.import_module("omegaconf").OmegaConf.save(config, path)
+
+
 def _composed(checkout: Checkout, scene: str, egl: bool) -> Any:
     hydra = importlib.import_module("hydra")
     overrides = [
