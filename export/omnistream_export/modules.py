@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, library, nn
 
+from omnistream.engines.graph_io import TAP
 from omnistream.heads.heads import HeadOutputs
 from omnistream.model.backbone import BackboneOutput
 from omnistream.model.omnistream import OmniStream
@@ -56,7 +57,7 @@ class BackboneStep(nn.Module):
     def output_names(self) -> list[str]:
         """Of the graph; those of the caches are named as their inputs, with `new_` before."""
         camera = ["camera_token"] if self._camera else []
-        taps = [f"tap_{i}" for i in range(len(self._taps))]
+        taps = [f"{TAP}{i}" for i in range(len(self._taps))]
         return ["patches", "cls", *camera, *taps, *(f"new_{name}" for name in self.cache_names)]
 
     @property
@@ -105,7 +106,7 @@ class HeadsStep(nn.Module):
     @property
     def input_names(self) -> list[str]:
         """Outputs of the backbone's graph."""
-        return ["camera_token", *(f"tap_{i}" for i in range(len(self.heads.config.taps)))]
+        return ["camera_token", *(f"{TAP}{i}" for i in range(len(self.heads.config.taps)))]
 
     @property
     def output_names(self) -> list[str]:

@@ -48,6 +48,8 @@ def assert_equal(
         assert (patches - expected).norm() <= 2e-2 * expected.norm()
         return
     pairs = [(n, [getattr(o, n) for o in found], getattr(features, n)) for n in ("patches", "cls", "camera")]
+    for tap, hidden in enumerate(features.hidden):
+        pairs.append((f"tap {tap}", [o.taps[tap] for o in found], hidden[:, :, -found[0].patches.shape[1] :]))
     for field in dataclasses.fields(heads):
         if getattr(found[0].heads, field.name) is not None:
             pairs.append((field.name, [getattr(o.heads, field.name) for o in found], getattr(heads, field.name)))

@@ -7,12 +7,14 @@ import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 
 from omnistream.episodes import open_dataset
 from omnistream.errors import ConfigError, InputError
+from omnistream.model.config import BackboneConfig, HeadConfig, ModelConfig
 from omnistream.model.omnistream import OmniStream
 from omnistream.policy.config import VisionConfig
 from omnistream.policy.vision import PixelEye, StreamEye
@@ -32,21 +34,38 @@ def table(root: Path, pushes: Path, model: OmniStream | None, vision: VisionConf
     return found
 
 
-@pytest.mark.parametrize("source", ["backbone", "pixels"])
-def test_they_are_what_a_session_sees(tmp_path: Path, pushes: Path, backbone: OmniStream, source: str) -> None:
+@pytest.fixture(scope="session")
+def tapped() -> OmniStream:
+    """With heads, which tap four blocks."""
+    heads = HeadConfig(taps=(0, 1, 2, 3), projections=(8, 8, 8, 8), features=8)
+    config = BackboneConfig(dim=32, depth=4, heads=2, layer_scale_init=1.0)
+    return random_model(ModelConfig(backbone=config, heads=heads, camera_token=True), 0)
+
+
+@pytest.mark.parametrize(("source", "taps"), [("backbone", ()), ("backbone", (0, 2)), ("pixels", ())])
+def test_they_are_what_a_session_sees(
+    tmp_path: Path,
+    pushes: Path,
+    backbone: OmniStream,
+    tapped: OmniStream,
+    source: Literal["backbone", "pixels"],
+    taps: tuple[int, ...],
+) -> None:
     """Sixteen streams side by side against one alone, episode by episode."""
-    vision = dataclasses.replace(VISION, source=source)
-    found = table(tmp_path, pushes, backbone, vision)
+    vision = dataclasses.replace(VISION, source=source, taps=taps)
+    model = tapped if taps else backbone
+    found = table(tmp_path, pushes, model, vision)
     eye = (
         PixelEye(vision)
         if source == "pixels"
-        else StreamEye(backbone, vision, engine="torch", dtype="float32", device="cpu")
+        else StreamEye(model, vision, engine="torch", dtype="float32", device="cpu")
     )
     row = 0
     for episode in open_dataset(pushes):
         eye.reset()
         for image in episode.frames("front"):
             seen = eye.see(image)
+            assert seen.shape == found.tokens[row].shape
             assert np.abs(found.tokens[row].astype(np.float32) - seen.astype(np.float32)).max() < 4e-3  # a float16 step
             row += 1
     assert row == len(found.tokens) and found.tokens.shape[1] == 1 + found.grid[0] * found.grid[1]
@@ -64,13 +83,22 @@ def test_the_second_time_nothing_is_computed(
     assert np.array_equal(table(tmp_path, pushes, backbone).tokens, first)
 
 
-def test_what_they_depend_on_keeps_them_apart(tmp_path: Path, pushes: Path, backbone: OmniStream) -> None:
+def test_what_they_depend_on_keeps_them_apart(
+    tmp_path: Path, pushes: Path, backbone: OmniStream, tapped: OmniStream
+) -> None:
     table(tmp_path, pushes, backbone)
     table(tmp_path, pushes, random_model(backbone.config, 1))
     table(tmp_path, pushes, backbone, dataclasses.replace(VISION, stream="window:2"))
     table(tmp_path, pushes, backbone, dataclasses.replace(VISION, image_size=64))
+    table(tmp_path, pushes, tapped)
+    table(tmp_path, pushes, tapped, dataclasses.replace(VISION, taps=(0,)))
     table(tmp_path, write_pushes(tmp_path / "other", seed=1), backbone)
-    assert len(list(tmp_path.glob("*/features.json"))) == 5
+    assert len(list(tmp_path.glob("*/features.json"))) == 7
+
+
+def test_taps_that_the_backbone_does_not_have_are_refused(tmp_path: Path, backbone: OmniStream) -> None:
+    with pytest.raises(ConfigError, match=r"vision.taps is \(1,\); the backbone's checkpoint has 0 taps"):
+        FeatureCache(tmp_path, dataclasses.replace(VISION, taps=(1,)), backbone)
 
 
 def test_a_kill_in_the_middle_costs_the_episodes_at_work(

@@ -75,12 +75,15 @@ def test_targets_are_the_coming_actions_and_end_with_the_episode() -> None:
 
 def test_a_batch_is_a_function_of_seed_and_step() -> None:
     samples = make_samples(make_track(0, 30, "lift the cube"), make_track(1, 30, "drop it", first=30))
-    noise, std = Noise(unknown_words=0.3, state=0.1, no_state=0.2), torch.ones(1)
+    noise, std = Noise(unknown_words=0.3, state=0.1, no_words=0.2, no_state=0.2), torch.ones(1)
     a, b = (samples.draw(5, 16, 3, noise, std) for _ in range(2))
     assert torch.equal(a.words, b.words) and torch.equal(a.visual[0], b.visual[0]) and torch.equal(a.state, b.state)
     for other in (samples.draw(6, 16, 3, noise, std), samples.draw(5, 16, 4, noise, std)):
         assert not torch.equal(a.visual[0], other.visual[0])
-    assert (a.words == WordTokens.UNKNOWN).any() and not (a.words[~a.known] != 0).any()
+    told = samples.draw(5, 16, 3, dataclasses.replace(noise, no_words=0.0), std).known
+    silent = ~a.known.any(1)
+    assert (a.words == WordTokens.UNKNOWN).any() and not (a.words[~told] != 0).any()
+    assert 0 < silent.sum() < 16 and torch.equal(a.known[~silent], told[~silent])
     mean = samples.mean_state
     assert (a.state == mean).any() and not (a.state == mean).all()
 

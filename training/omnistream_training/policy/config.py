@@ -65,13 +65,16 @@ class Noise:
 
     unknown_words: float = 0.02
     """Share of words replaced by the unknown one, so that it means something. Own vocabulary only."""
+    no_words: float = 0.0
+    """Share of samples that are told nothing, so that the policy knows what to make of silence."""
     state: float = 0.0
     """Of the robot's state, in standard deviations."""
     no_state: float = 0.0
     """Share of samples whose state is blanked, lest the policy look at nothing else."""
 
     def __post_init__(self) -> None:
-        if not (0 <= self.unknown_words < 1 and self.state >= 0 and 0 <= self.no_state < 1):
+        shares = (self.unknown_words, self.no_words, self.no_state)
+        if self.state < 0 or not all(0 <= share < 1 for share in shares):
             raise ConfigError(f"noise is {self}; expected shares from 0 to below 1, and deviations of 0 or more")
 
 

@@ -29,7 +29,7 @@ from omnistream.episodes import Episode, EpisodeDataset
 from omnistream.errors import ConfigError, InputError
 from omnistream.model.omnistream import OmniStream
 from omnistream.policy.config import VisionConfig
-from omnistream.policy.vision import feature_size, grid_of, pixel_tokens, stream_tokens
+from omnistream.policy.vision import feature_size, grid_of, pixel_tokens, stream_tokens, tapped_blocks
 from omnistream.stream.preprocess import network_size, preprocess
 from omnistream.weights.identity import model_hash
 from omnistream_training.journal import duration
@@ -86,6 +86,7 @@ class FeatureCache:
             "image_size": self.vision.image_size,
             "source": self.vision.source,
             "stream": self.vision.stream if self._hash else None,
+            "taps": list(self.vision.taps),
             "camera_token": bool(self._model and self._model.config.camera_token),
             "lengths": lengths,
             "shape": list(shape),
@@ -162,6 +163,7 @@ class FeatureCache:
     def _stream(self, episodes: list[Episode], camera: str, size: tuple[int, int]) -> list[NDArray[np.float16]]:
         assert self._model is not None
         config = self._model.config
+        blocks = tapped_blocks(self.vision, config)
         stream = self._backbone.stream(self.vision.stream, camera_token=config.camera_token)
         readers = [episode.frames(camera) for episode in episodes]
         rows: list[list[NDArray[np.float16]]] = [[] for _ in episodes]
@@ -171,7 +173,8 @@ class FeatureCache:
                 if t < len(episode):  # one that has ended goes on with its last picture; nobody looks
                     frame[j] = preprocess(next(readers[j]), size, config)[0]
             out = stream.step(frame.to(self.device))
-            seen = stream_tokens(out.cls[:, 0], out.patches[:, 0])
+            taps = [out.hidden[block][:, 0, -out.patches.shape[2] :] for block in blocks]
+            seen = stream_tokens(out.cls[:, 0], out.patches[:, 0], taps)
             for j, episode in enumerate(episodes):
                 if t < len(episode):
                     rows[j].append(seen[j])

@@ -174,13 +174,17 @@ class Samples:
         if noise.unknown_words and isinstance(self.tokens, WordTokens):
             blank = torch.from_numpy(random.random(words.shape) < noise.unknown_words).to(words.device) & batch.known
             words = words.masked_fill(blank, WordTokens.UNKNOWN)
+        known = batch.known
+        if noise.no_words:
+            silent = torch.from_numpy(random.random((count, 1)) < noise.no_words).to(words.device)
+            known = known & ~silent
         if state is not None and noise.state:
             jitter = torch.from_numpy(random.standard_normal(state.shape).astype(np.float32)).to(state.device)
             state = state + noise.state * state_std * jitter
         if state is not None and noise.no_state:
             blank = torch.from_numpy(random.random((count, 1)) < noise.no_state).to(state.device)
             state = torch.where(blank, self.mean_state.to(state.device), state)
-        return dataclasses.replace(batch, words=words, state=state)
+        return dataclasses.replace(batch, words=words, known=known, state=state)
 
     @property
     def mean_state(self) -> Tensor:

@@ -59,6 +59,8 @@ class StepOutputs:
     """Without the T dimension: log_depth [B, H, W] and so on."""
     backbone_ms: float
     heads_ms: float
+    taps: tuple[Tensor, ...] = ()
+    """Per block that the heads tap, shallow to deep: its patches [B, h*w, D] before the final norm."""
 
 
 class Engine(Protocol):

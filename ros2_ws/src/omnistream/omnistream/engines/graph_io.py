@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -14,6 +14,9 @@ from omnistream.heads.heads import HEADS, HeadOutputs
 from omnistream.model.config import ModelConfig
 from omnistream.model.rope import rope_tables
 from omnistream.stream.state import StreamState
+
+TAP = "tap_"
+"""Begins the names of a backbone graph's outputs for the DPT: `tap_0` is the shallowest."""
 
 
 def check_step(config: ModelConfig, state: StreamState, frames: Tensor, want: Collection[str]) -> None:
@@ -42,6 +45,11 @@ def step_inputs(
         "rope_sin": rope.sin.expand(spec.batch, -1, -1, -1),
         "write_index": torch.full((spec.batch,), slot * state.tokens),
     }
+
+
+def tap_names(outputs: Iterable[str]) -> list[str]:
+    """Those of a backbone's outputs that are for the DPT, shallow to deep."""
+    return sorted((name for name in outputs if name.startswith(TAP)), key=lambda name: int(name.removeprefix(TAP)))
 
 
 def cache_inputs(kv: Tensor) -> dict[str, Tensor]:
@@ -79,4 +87,5 @@ def step_outputs(
         heads=HeadOutputs(**heads),
         backbone_ms=backbone_ms,
         heads_ms=heads_ms,
+        taps=tuple(backbone[name].float() for name in tap_names(backbone)),
     )

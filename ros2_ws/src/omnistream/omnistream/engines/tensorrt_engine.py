@@ -17,7 +17,7 @@ from torch import Tensor
 from omnistream.engines import tensorrt_api
 from omnistream.engines.base import EngineSpec, StepOutputs
 from omnistream.engines.cuda_device import CudaDevice, Device
-from omnistream.engines.graph_io import cache_inputs, check_step, finish_step, step_inputs, step_outputs
+from omnistream.engines.graph_io import cache_inputs, check_step, finish_step, step_inputs, step_outputs, tap_names
 from omnistream.engines.graphs import STATIC, GraphSet, Role, export_command, head_graphs
 from omnistream.engines.plans import PlanSet, build_command, has_plans, read_plans
 from omnistream.engines.tensorrt_api import TensorRT
@@ -97,7 +97,7 @@ class TensorRTEngine:
                 backbone.write(name, value)
             state.show(backbone.tensors["key_mask"])
             backbone.launch()
-            out = self._results(backbone, ("patches", "cls", "camera_token"))
+            out = self._results(backbone, ("patches", "cls", "camera_token", *tap_names(backbone.outputs)))
         self._device.synchronize()
         middle = time.perf_counter()
         found: dict[str, Tensor] = {}

@@ -86,6 +86,7 @@ class TorchEngine:
             heads=_drop_time(heads),
             backbone_ms=(middle - start) * 1e3,
             heads_ms=(end - middle) * 1e3,
+            taps=tuple(hidden[:, 0, -out.patches.shape[2] :].float() for hidden in out.hidden),
         )
 
     def close(self) -> None:

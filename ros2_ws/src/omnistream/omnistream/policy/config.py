@@ -29,12 +29,19 @@ class VisionConfig:
     network and without memory: the control that says what the backbone is worth."""
     stream: str = "sink_window:1,15"
     """What stays in the stream's cache, which is the policy's visual memory. `window:1` sees single frames."""
+    taps: tuple[int, ...] = ()
+    """Which of the blocks that the checkpoint's heads tap (0: the shallowest) stand beside the final patch tokens. The
+    last block was trained for depth and has let go of some of what a hand needs: where the red block is."""
     image_size: int = 128
     """Pixel budget per camera: images are resized to about image_size**2 pixels in their own aspect ratio."""
 
     def __post_init__(self) -> None:
         if self.source not in ("backbone", "pixels"):
             raise ConfigError(f"vision.source is {self.source!r}; expected 'backbone' or 'pixels'")
+        if list(self.taps) != sorted(set(self.taps)) or any(tap < 0 for tap in self.taps):
+            raise ConfigError(f"vision.taps is {self.taps}; expected increasing numbers from 0")
+        if self.taps and self.source == "pixels":
+            raise ConfigError(f"vision.taps is {self.taps}, but vision.source 'pixels' has no blocks")
         if self.image_size < 16:
             raise ConfigError(f"vision.image_size is {self.image_size}; expected at least 16")
         parse_policy(self.stream).slots  # noqa: B018  an unbounded memory is refused by name

@@ -160,6 +160,8 @@ class PolicySession:
         shape = self.policy.shape
         rows, columns = shape.grids[shape.cameras.index(name)]
         if isinstance(image, CameraFeatures):
+            if self.policy.config.vision.taps:
+                raise InputError(f"features of {name!r} have no taps, which this policy reads; give it images")
             self.policy.check_backbone(image.backbone, f"source of camera {name!r}")
             found, expected = image.features.shape, (rows, columns, shape.feature_dim)
             if found != expected:

@@ -4,6 +4,7 @@ training reads them from a cache on disk, and both shall see the same numbers.""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -16,7 +17,7 @@ from omnistream.model.config import ModelConfig
 from omnistream.model.omnistream import OmniStream
 from omnistream.policy.config import VisionConfig
 from omnistream.stream.preprocess import check_image, network_size, preprocess
-from omnistream.stream.session import StreamSession
+from omnistream.stream.session import TAPS, StreamSession
 
 PIXEL_PATCH = 16
 """Side of the patches of `source: pixels`."""
@@ -41,13 +42,15 @@ class StreamEye:
     """Through the frozen backbone, whose cache remembers."""
 
     def __init__(self, model: OmniStream, config: VisionConfig, *, engine: str, dtype: str, device: str) -> None:
+        tapped_blocks(config, model.config)  # refuses taps that the model does not have
+        self._taps = config.taps
         self.session = StreamSession(
             model, engine=engine, policy=config.stream, image_size=config.image_size, dtype=dtype, device=device
         )
 
     def see(self, image: NDArray[np.uint8], stamp: float | None = None) -> Tokens:
-        result = self.session.step(image, stamp, want=("features",))
-        return joined(result.cls, result.features)
+        result = self.session.step(image, stamp, want=("features", TAPS) if self._taps else ("features",))
+        return joined(result.cls, result.features, [result.taps[tap] for tap in self._taps])
 
     def reset(self) -> None:
         self.session.reset()
@@ -67,9 +70,16 @@ class PixelEye:
         pass
 
 
-def joined(cls: NDArray[np.float32], features: NDArray[np.float32]) -> Tokens:
-    """CLS [D] and features [rows, columns, D] as tokens [1 + rows * columns, D]."""
-    return np.concatenate([cls[None], features.reshape(-1, features.shape[-1])]).astype(np.float16)
+def joined(cls: NDArray[np.float32], features: NDArray[np.float32], taps: Sequence[NDArray[np.float32]] = ()) -> Tokens:
+    """CLS [D], features [rows, columns, D] and taps of the same shape as tokens [1 + rows * columns, D * (1 + taps)].
+
+    CLS has zeros in the place of taps: there is one summary.
+    """
+    patches = np.concatenate([features, *taps], -1)
+    tokens = np.zeros((1 + features.shape[0] * features.shape[1], patches.shape[-1]), np.float16)
+    tokens[0, : len(cls)] = cls
+    tokens[1:] = patches.reshape(-1, patches.shape[-1])
+    return tokens
 
 
 def pixel_tokens(image: NDArray[np.uint8], image_size: int) -> Tokens:
@@ -94,12 +104,22 @@ def feature_size(config: VisionConfig, model: ModelConfig | None) -> tuple[int, 
         return PIXEL_DIM, PIXEL_PATCH
     if model is None:
         raise ConfigError("vision.source is 'backbone'; expected a backbone's checkpoint")
-    return model.backbone.dim, model.backbone.patch_size
+    return model.backbone.dim * (1 + len(tapped_blocks(config, model))), model.backbone.patch_size
 
 
-def stream_tokens(cls: Tensor, patches: Tensor) -> Tokens:
-    """As `joined`, for a batch: cls [B, D], patches [B, N, D] -> [B, 1 + N, D]."""
-    return torch.cat([cls[:, None], patches], 1).to(torch.float16).cpu().numpy()
+def tapped_blocks(config: VisionConfig, model: ModelConfig) -> tuple[int, ...]:
+    """Blocks of the backbone whose patches the policy reads beside the final ones; ConfigError for taps it has not."""
+    found = () if model.heads is None else model.heads.taps
+    if config.taps and config.taps[-1] >= len(found):
+        raise ConfigError(f"vision.taps is {config.taps}; the backbone's checkpoint has {len(found)} taps")
+    return tuple(found[tap] for tap in config.taps)
+
+
+def stream_tokens(cls: Tensor, patches: Tensor, taps: Sequence[Tensor] = ()) -> Tokens:
+    """As `joined`, for a batch: cls [B, D], patches and taps [B, N, D] -> [B, 1 + N, D * (1 + taps)]."""
+    whole = torch.cat([patches, *taps], -1)
+    first = torch.nn.functional.pad(cls, (0, whole.shape[-1] - cls.shape[-1]))
+    return torch.cat([first[:, None], whole], 1).to(torch.float16).cpu().numpy()
 
 
 class _PixelNormalisation:

@@ -43,6 +43,9 @@ class StepResult:
     """[D] final CLS token."""
     scale: str
     """`metric` (metres), `relative` (one unknown factor per stream) or `none` (untrained: the numbers mean nothing)."""
+    taps: tuple[NDArray[np.float32], ...] = ()
+    """If wanted: [h/16, w/16, D] patch tokens of the blocks that the heads tap, shallow to deep, not normed. Where things
+    are, and their colours, is clearest in the shallow ones."""
     timings: dict[str, float] = field(default_factory=dict)
     """Milliseconds per stage: preprocess, backbone, heads."""
 

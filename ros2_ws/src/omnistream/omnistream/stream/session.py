@@ -30,6 +30,9 @@ from omnistream.weights.identity import model_hash
 DEFAULT_POLICY = "sink_window:1,15"
 """Frame 0, the origin of the world, stays visible."""
 
+TAPS = "taps"
+"""What `want` calls the blocks that the heads tap."""
+
 MAX_THREADS = 1024
 """Far more than help; torch crashes the process at some number beyond."""
 
@@ -179,6 +182,7 @@ class StreamSession:
         """Feed one image, uint8 [H, W, 3] RGB; stamp in seconds (needed under `time_base="stamps"`).
 
         want: which of `outputs` to compute (None: all). Features come for free; the other heads run only if wanted.
+        Beyond `outputs`, `taps` gives the blocks that the heads look at, where there are heads.
         Raises InputError for an unusable image or stamp and StreamFull at the end of a `full:N` stream. If it raises,
         the stream is as before.
         """
@@ -187,8 +191,9 @@ class StreamSession:
         if isinstance(want, str):
             raise ConfigError(f"want is {want!r}; expected a list of names, such as [{want!r}]")
         wanted = self.outputs if want is None else frozenset(want)
-        if not wanted <= self.outputs:
-            raise ConfigError(f"wanted {sorted(wanted - self.outputs)}; this checkpoint has {sorted(self.outputs)}")
+        available = self.outputs if self.config.heads is None else self.outputs | {TAPS}
+        if not wanted <= available:
+            raise ConfigError(f"wanted {sorted(wanted - available)}; this checkpoint has {sorted(available)}")
         size = (image.shape[0], image.shape[1])
         if self._source_size not in (None, size):
             raise InputError(f"image is {size} (height, width), the stream runs at {self._source_size}; reset it first")
@@ -236,7 +241,7 @@ class StreamSession:
         wanted: frozenset[str],
     ) -> StepResult:
         heads = out.heads
-        patch = self.config.backbone.patch_size
+        grid = tuple(side // self.config.backbone.patch_size for side in size)
         pose = K = None
         if heads.camera is not None:
             translation, quaternion, fov = (part[0].double().cpu().numpy() for part in split_camera(heads.camera))
@@ -258,8 +263,9 @@ class StreamSession:
             ray_confidence=None if heads.ray_confidence is None else _numpy(confidence(heads.ray_confidence)),
             T_world_camera=pose,
             K=K,
-            features=out.patches[0].cpu().numpy().reshape(size[0] // patch, size[1] // patch, -1),
+            features=out.patches[0].cpu().numpy().reshape(*grid, -1),
             cls=out.cls[0].cpu().numpy(),
+            taps=tuple(tap[0].cpu().numpy().reshape(*grid, -1) for tap in out.taps) if TAPS in wanted else (),
             scale=self.scale,
             timings=timings,
         )
