@@ -35,7 +35,12 @@ def _storage_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in STORAGE_SUFFIXES)
 
 
-MORE_TYPES = {"control_msgs/msg/GripperCommand": "float64 position\nfloat64 max_effort\n"}
+MORE_TYPES = {
+    "control_msgs/msg/GripperCommand": "float64 position\nfloat64 max_effort\n",
+    "omnistream_msgs/msg/FeatureMap": "std_msgs/Header header\nuint32 grid_height\nuint32 grid_width\nuint32 dim\n"
+    "string dtype\nstring layer\nstring layout\nstring model_hash\nuint8[] data\nuint8[] cls\nstring policy\n"
+    "uint64 frames_seen\n",
+}
 """Definitions that the standard store lacks. Those inside a bag are not used: they would be turned into code."""
 
 

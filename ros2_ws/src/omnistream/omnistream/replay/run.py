@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A bag, a policy and perhaps a run log, put together: one replay, and its report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omnistream.errors import ConfigError
+from omnistream.io.bag_reader import is_bag
+from omnistream.policy.checkpoint import LoadedPolicy
+from omnistream.policy.drive import Drive
+from omnistream.policy.intake import Intake
+from omnistream.policy.mind import Mind
+from omnistream.policy.opening import identity, open_policy, open_session
+from omnistream.policy.outbox import GRIPPER, Outbox
+from omnistream.policy.runlog import RecordedRun, read_run_log
+from omnistream.policy.settings import control_settings, output_names
+from omnistream.replay.commands import recorded_commands
+from omnistream.replay.ideal import Ideal, sources
+from omnistream.replay.lockstep import LockStep, wanted
+from omnistream.replay.parameters import complete, read_parameter_file
+from omnistream.replay.pictures import BagPictures
+from omnistream.replay.track import Track, spread
+
+LOCK_STEP, IDEAL = "lock step", "idealised"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What to replay."""
+
+    bag: Path
+    log: Path | None = None
+    params: Path | None = None
+    node: str = "/policy"
+    changes: dict[str, Any] = field(default_factory=dict)
+    """Parameters that win over log and file."""
+    instruction: str | None = None
+    latency: float = 0.05
+    """s; without a log."""
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """Of a replay."""
+
+    mode: str
+    report: dict[str, Any]
+    track: Track
+    names: dict[str, list[str]]
+    """Output -> name of each of its numbers."""
+    equal: bool | None
+    """To the live run; None where there is nothing to compare with, or another policy was asked for."""
+
+
+def replay(job: Job, say: Callable[[str, str], object], step: Callable[[], Any]) -> Result:
+    """Do it. say: told what it works with, by a word and a sentence; step: called after each message or line.
+
+    Raises InputError (bag, log), ConfigError, CheckpointError, ContractError, EngineError.
+    """
+    if not is_bag(job.bag):
+        raise ConfigError(f"{job.bag} is no bag; expected a folder of one, .mcap or .db3")
+    return _follow(job, say, step) if job.log is not None else _idealise(job, say, step)
+
+
+def _follow(job: Job, say: Callable[[str, str], object], step: Callable[[], Any]) -> Result:
+    assert job.log is not None
+    run = read_run_log(job.log)
+    topics, keys = wanted(run)
+    with BagPictures(job.bag, topics, keys) as pictures:
+        say("bag", f"{job.bag.name}: " + ", ".join(f"{n} on {t}" for t, n in pictures.counts.items()))
+        began, node = run.header.get("began"), run.header.get("node")
+        say("mode", f"{LOCK_STEP} with the run log {job.log.name} of {node}, {began}")
+        parameters = complete(run.header.get("parameters", {}), job.changes)
+        policy, mind, drive = _open(parameters, say)
+        here = LockStep(run, pictures, mind, drive)
+        here.run(step)
+        lost = [*pictures.lost, *run.lost]
+    comparison, track = here.comparison, here.track
+    equal = drive.left.hex == run.hash if run.hash else drive.left.messages == 0
+    others = _otherwise(run, policy)
+    replaced = "policy" in job.changes and run.header.get("policy_sha256") != identity(policy)["policy_sha256"]
+    live_ms = [event["ms"] for event in run.events if event["event"] == "think" and event["result"] == "chunk"]
+    report = {
+        "live": {
+            "log": job.log.name,
+            "node": node,
+            "began": began,
+            "closed": run.ended,
+            "command_hash": run.hash,
+            "inference_ms": spread(live_ms),
+        },
+        "equal": equal,
+        "compared": comparison.compared,
+        "different": comparison.different,
+        "first_difference": comparison.first or None,
+        "largest_difference": comparison.largest,
+        "predictions": comparison.chunks,
+        "predictions_different": comparison.chunks_different,
+        "observations_not_in_bag": len(comparison.not_in_bag),
+        "differs_from_live": others,
+    }
+    outputs = run.header.get("outputs", {})
+    report["recorded_commands"] = recorded_commands(job.bag, outputs, track.sent)
+    return _result(LOCK_STEP, job, report, track, pictures.counts, lost, None if replaced else equal)
+
+
+def _idealise(job: Job, say: Callable[[str, str], object], step: Callable[[], Any]) -> Result:
+    given = {} if job.params is None else read_parameter_file(job.params, job.node)
+    parameters = complete(given, job.changes)
+    policy = open_policy(parameters)
+    intake = Intake(parameters, policy.contract, policy.shape.state > 0)
+    where = sources(parameters, intake, job.node)
+    say("bag", f"{job.bag.name}: pictures on {', '.join(where.pictures)}")
+    say("mode", f"{IDEAL}: no run log; each inference takes {1e3 * job.latency:g} ms, nothing comes late")
+    _, mind, drive = _open(parameters, say, policy)
+    here = Ideal(
+        job.bag,
+        where,
+        intake,
+        mind,
+        drive,
+        execute=parameters["execute"],
+        latency=job.latency,
+        instruction=job.instruction,
+    )
+    lost = here.run(step)
+    report = {"latency_s": job.latency, "instruction": job.instruction, "dropped_messages": dict(intake.drops)}
+    return _result(IDEAL, job, report, here.track, here.counts, lost, None)
+
+
+def _open(
+    parameters: dict[str, Any], say: Callable[[str, str], object], policy: LoadedPolicy | None = None
+) -> tuple[LoadedPolicy, Mind, Drive]:
+    """As the node's configure does."""
+    policy = policy or open_policy(parameters)
+    settings = control_settings(parameters, policy.contract)
+    outbox = Outbox(settings, output_names(parameters, settings), parameters["trajectory_velocities"])
+    mind = Mind(open_session(policy, parameters))
+    say("policy", f"{parameters['policy']} ({parameters['source']}, {parameters['engine']}, {parameters['dtype']})")
+    return policy, mind, Drive(settings, outbox)
+
+
+def _result(
+    mode: str,
+    job: Job,
+    report: dict[str, Any],
+    track: Track,
+    counts: dict[str, int],
+    lost: list[str],
+    equal: bool | None,
+) -> Result:
+    head = {"mode": mode, "bag": job.bag.name, "messages_in_bag": counts, "lost": lost, "notes": track.notes}
+    return Result(mode, head | track.report() | report, track, _names(track), equal)
+
+
+def _otherwise(run: RecordedRun, policy: LoadedPolicy) -> list[str]:
+    """What is not as it was live, and may change bits: sentences."""
+    here, header = identity(policy), run.header
+    found = []
+    for name in ("policy_sha256", "backbone"):
+        if header.get(name) != here[name]:
+            found.append(f"{name.removesuffix('_sha256')} is {here[name]}, live {header.get(name)}")
+    for group in ("software", "machine"):
+        before = header.get(group) or {}
+        for name, value in here[group].items():
+            if name != "omnistream" and before.get(name) != value:
+                found.append(f"{name} is {value}, live {before.get(name)}")
+    return found
+
+
+def _names(track: Track) -> dict[str, list[str]]:
+    """Of the numbers of each output."""
+    settings = track.drive.control.settings
+    action = settings.contract.action
+    arm = [settings.contract.action_names[i] for i in action.arm]
+    axes = ["x", "y", "z"]
+    names = {
+        "twist": [*axes, "about x", "about y", "about z"],
+        "pose": [*axes, "qx", "qy", "qz", "qw"],
+        "joint_trajectory": arm,
+        "action": list(settings.contract.action_names),
+    }
+    outputs = track.drive.outbox.outputs
+    return {output: names.get(output, [""]) if not output.startswith(GRIPPER) else [""] for output in outputs}
