@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from omnistream.contract import Dimension
 from omnistream.errors import ConfigError
 from omnistream_sim.evaluation.convention import Convention
 from omnistream_sim.evaluation.protocols import Benchmark, Episode, Rules
@@ -14,13 +15,22 @@ from omnistream_sim.evaluation.protocols import Benchmark, Episode, Rules
 from .chains import TOTAL, Chain, official_chains
 from .checkout import PINNED_ENV, find_checkout
 from .environment import CalvinEnvironment, Renderer
+from .scripted import METRES, RADIANS
 from .tasks import TASKS
 
 RULES = Rules(
     max_steps=360,  # EP_LEN
     source="mees/calvin, calvin_models/calvin_agent/evaluation/evaluate_policy.py",
 )
-CONVENTION = Convention(rate=30.0, metres=0.02, radians=0.05)  # calvin_env's max_rel_pos, max_rel_orn
+STATE = (
+    *(Dimension(f"tcp_{axis}", "m") for axis in "xyz"),
+    *(Dimension(f"tcp_{angle}", "rad") for angle in ("roll", "pitch", "yaw")),
+    Dimension("gripper_width", "m"),
+    *(Dimension(f"joint_{number}", "rad") for number in range(1, 8)),
+    Dimension("gripper_action", "1"),
+)
+"""robot_obs, as the reader of CALVIN's data names it."""
+CONVENTION = Convention(rate=30.0, metres=METRES, radians=RADIANS, frame="world", state=STATE)
 
 
 def calvin_benchmark(

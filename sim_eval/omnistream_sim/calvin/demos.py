@@ -242,7 +242,8 @@ def _make(demonstrator: Demonstrator, parts: Path, number: int) -> None:
         if demo is not None:
             with replacing(_part(parts, number)) as temporary, temporary.open("wb") as file:
                 words = {"task": demo.task, "sentence": demo.sentence, "failures": str(attempt)}
-                np.savez_compressed(file, **{name: np.array(word) for name, word in words.items()}, **demo.arrays)
+                arrays: dict[str, Any] = {name: np.array(word) for name, word in words.items()} | demo.arrays
+                np.savez_compressed(file, **arrays)
             return
     raise EvaluationError(f"demonstration {number}: the script failed {ATTEMPTS} times in a row")
 

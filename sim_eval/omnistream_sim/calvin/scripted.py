@@ -19,7 +19,7 @@ from omnistream_sim.evaluation.protocols import EvaluationError, Observation
 from .tasks import COLOURS
 
 METRES, RADIANS = 0.02, 0.05
-"""What an action of 1 means, per control period."""
+"""What an action of 1 means, per control period: calvin_env's max_rel_pos and max_rel_orn."""
 UNITS = np.array([METRES] * 3 + [RADIANS] * 3)
 ABOVE_M = 0.08
 """Height over the block while the hand is not over it."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from omnistream.errors import ConfigError, ContractError
 from omnistream.policy.checkpoint import load_policy
 from omnistream.policy.session import PolicySession
-from omnistream.weights.load import load_model
+from omnistream.weights import default_model, load_model, model_hash
 
 from .convention import Convention
 from .protocols import Observation
@@ -33,19 +33,28 @@ class CheckpointPolicy:
         *,
         convention: Convention | None = None,
         weights: str = "",
+        language_model: str = "",
         engine: str = "auto",
         dtype: str = "float32",
         device: str = "auto",
     ) -> None:
         """
         convention: of the simulator's actions; None: they are as in the checkpoint's contract.
-        weights: of the backbone that the policy was trained on; not needed by one that looks at pixels.
+        weights: of the backbone that the policy was trained on; not needed by one that looks at pixels, or that was
+        trained on the default weights.
+        language_model: directory of the pre-trained one, for a policy that has one.
         """
         self._path, self._weights = path, weights
-        loaded = load_policy(path)
-        if loaded.config.vision.source != "pixels" and not weights:
-            raise ConfigError(f"{path} was trained on features; give the backbone's weights (--weights PATH)")
+        loaded = load_policy(path, language_model=language_model or None)
         backbone = load_model(Path(weights)) if weights else None
+        if backbone is None and loaded.config.vision.source != "pixels":
+            backbone, about = default_model()
+            found = model_hash(backbone.backbone)
+            if found != loaded.contract.backbone:
+                raise ConfigError(
+                    f"{path} was trained on features of backbone {loaded.contract.backbone}, which is not the default "
+                    f"({about}, {found}); give its weights (--weights PATH)"
+                )
         self._session = PolicySession(loaded, backbone, engine=engine, dtype=dtype, device=device)
         self._cameras = {name: _key(name, path) for name in loaded.shape.cameras}
         self._convention = convention

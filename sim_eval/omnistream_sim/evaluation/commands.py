@@ -41,7 +41,9 @@ class Scored:
     policy: str
     """A checkpoint's folder, or module:name of any callable (observation, instruction) -> actions."""
     weights: str = ""
-    """Of the backbone that a checkpoint was trained on."""
+    """Of the backbone that a checkpoint was trained on; none: the default weights."""
+    language_model: str = ""
+    """Directory of the pre-trained language model, for a checkpoint that has one."""
     engine: str = "auto"
     """Of the stream: auto, torch, onnxruntime or tensorrt."""
     dtype: str = "float32"
@@ -56,13 +58,14 @@ class Scored:
         if Path(self.policy).expanduser().exists():
             if self.options:
                 raise ConfigError(f"option {self.options[0]!r} is for module:name; {self.policy} is a checkpoint")
-            return {name: getattr(self, name) for name in ("weights", "engine", "dtype", "device")}
+            return {name: getattr(self, name) for name in CHECKPOINT_OPTIONS}
         pairs = [option.partition("=") for option in self.options]
         if bad := [name for name, equals, _ in pairs if not equals]:
             raise ConfigError(f"option {bad[0]!r}; expected NAME=VALUE")
         return {name: value for name, _, value in pairs}
 
 
+CHECKPOINT_OPTIONS = ("weights", "language_model", "engine", "dtype", "device")
 Flat = tyro.conf.OmitArgPrefixes
 
 

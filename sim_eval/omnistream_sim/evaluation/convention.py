@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from omnistream.contract import Contract
+from omnistream.contract import Contract, Dimension
 from omnistream.errors import ContractError
 
 UNITS = ("m", "m", "m", "rad", "rad", "rad")
@@ -32,9 +32,13 @@ class Convention:
     rotation: Literal["euler", "axis_angle", "euler_body"] = "euler"
     """How the simulator wants a change of orientation: as it is, as a rotation vector, or as Euler angles XYZ of the
     turning body."""
+    frame: str = ""
+    """In which positions and angles change; empty: not checked."""
+    state: tuple[Dimension, ...] = ()
+    """What the simulator's `state` holds, in its order; empty: not checked."""
 
     def check(self, contract: Contract, source: str) -> None:
-        """ContractError with both sides unless the contract's actions can be converted; `source` names it."""
+        """ContractError with both sides unless actions and state mean what they do here; `source` names the former."""
         action = contract.action
         found = [dimension.unit for dimension in action.dimensions[:GRIPPER]]
         grippers = [gripper.index for gripper in action.grippers]
@@ -46,6 +50,10 @@ class Convention:
             )
         if action.mode != "delta":
             wrong.append(f"mode {action.mode}; expected delta")
+        if self.frame and action.frame != self.frame:
+            wrong.append(f"frame {action.frame}; expected {self.frame}")
+        if self.state and contract.state and contract.state != self.state:
+            wrong.append(f"state {_words(contract.state)}; the simulator gives {_words(self.state)}")
         if abs(contract.rate - self.rate) > 1e-6 * self.rate:
             wrong.append(f"{contract.rate:g} Hz; the simulator runs at {self.rate:g} Hz")
         if wrong:
@@ -64,6 +72,10 @@ class Convention:
         opened = (result[..., GRIPPER] - gripper.closed) / (gripper.open - gripper.closed) > 0.5
         result[..., GRIPPER] = np.where(opened, 1.0, -1.0)
         return result
+
+
+def _words(dimensions: tuple[Dimension, ...]) -> str:
+    return ", ".join(f"{dimension.name} [{dimension.unit}]" for dimension in dimensions)
 
 
 def euler_to_axis_angle(angles: NDArray[np.float64]) -> NDArray[np.float64]:

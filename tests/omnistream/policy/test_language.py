@@ -21,37 +21,14 @@ from omnistream.policy.network import PolicyNetwork
 from omnistream.policy.session import PolicySession
 from omnistream.policy.tokens import PretrainedTokens, WordTokens, words_of
 from tests.omnistream.policy.conftest import CONFIG, images, make_policy
+from tests.omnistream.policy.tiny_qwen import write_tiny_qwen
 
 STATE = np.zeros(3, np.float32)
 
 
 @pytest.fixture(scope="module")
 def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory as transformers writes one: Qwen2ForCausalLM, random and tiny, and a byte-level BPE tokeniser."""
-    transformers = pytest.importorskip("transformers")
-    tokenizers = pytest.importorskip("tokenizers")
-    folder = tmp_path_factory.mktemp("qwen")
-    bpe = tokenizers.Tokenizer(tokenizers.models.BPE())
-    bpe.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = tokenizers.decoders.ByteLevel()
-    trainer = tokenizers.trainers.BpeTrainer(
-        vocab_size=300,
-        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
-        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
-    )
-    bpe.train_from_iterator(["What action should the robotic arm take to open the drawer?"], trainer)
-    transformers.PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|im_end|>").save_pretrained(folder)
-    torch.manual_seed(0)
-    sizes = transformers.Qwen2Config(
-        vocab_size=320,  # larger than the tokeniser's, as Qwen's is
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-    )
-    transformers.Qwen2ForCausalLM(sizes).save_pretrained(folder)
-    return folder
+    return write_tiny_qwen(tmp_path_factory.mktemp("qwen"))
 
 
 def paper(train: str) -> PolicyConfig:

@@ -125,7 +125,7 @@ def test_the_papers_presets_are_theirs() -> None:
         assert run.loss == PolicyLoss(delta=1.0, gripper=0.01) and run.data.squeeze == 0.65 and not run.data.state
         assert run.policy.trunk == "decoder" and run.policy.head.widths == (1024, 512, 256)
     assert bridge.data.scaling == "quantile"
-    assert set(PRESETS) == {"tabletop_tiny", "tabletop", "calvin_abc", "bridge"}
+    assert set(PRESETS) == {"tabletop_tiny", "tabletop", "calvin_abc", "calvin_small", "bridge"}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from omnistream.contract import Contract
-from omnistream.episodes import EpisodeDataset, open_dataset
+from omnistream.episodes import EpisodeDataset
 from omnistream.errors import ConfigError
 from omnistream.model.omnistream import OmniStream
 from omnistream.policy.config import PolicyShape
@@ -31,6 +31,7 @@ from omnistream_training.policy.samples import (
     used_contract,
     with_statistics,
 )
+from omnistream_training.robot_data.formats import open_any
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +66,7 @@ def prepare(
     """
     if not config.data.folders:
         raise ConfigError("no data: name data sets (--data.folders DIR ...)")
-    datasets: list[EpisodeDataset] = [open_dataset(folder) for folder in config.data.folders]
+    datasets = [open_any(Path(folder).expanduser()) for folder in config.data.folders]
     for dataset in datasets:
         for sentence in dataset.lost:
             say(f"{dataset.path}: {sentence}")

@@ -47,7 +47,7 @@ class Options:
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Directory of the run."""
     preset: str = DEFAULT_PRESET
-    """Configuration to start from, by name: tabletop_tiny, tabletop, calvin_abc, bridge."""
+    """Configuration to start from, by name: tabletop_tiny, tabletop, calvin_small, calvin_abc, bridge."""
     config: Path | None = None
     """YAML file with fields to change in it; options on the command line win."""
     where: Annotated[PolicyWhere, tyro.conf.arg(name="")] = field(default_factory=PolicyWhere)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 
 from omnistream.errors import ConfigError
+from omnistream.policy.config import VisionConfig
 from omnistream.policy.config import preset as policy_preset
 from omnistream_training.optim import OptimConfig
 from omnistream_training.policy.config import Noise, PolicyData, PolicyLoss, PolicyRunConfig
@@ -48,9 +49,19 @@ def _paper(chunk: int, steps: int, batch: int, warmup: int, data: PolicyData) ->
     )
 
 
-CALVIN_ABC = _paper(10, 30000, 128, 1500, PolicyData(cameras=("rgb_static",), state=False, squeeze=0.65))
+CALVIN_ABC = _paper(10, 30000, 128, 1500, PolicyData(cameras=("static",), state=False, scaling="range", squeeze=0.65))
 """VLM4VLA's hyper-parameters for CALVIN ABC -> D (arXiv 2601.03309): rel_actions clipped to 0.65, chunk 10, batch 128,
-5 epochs or 30 000 steps. Nobody has run it with this code."""
+5 epochs or 30 000 steps. The data set clips rel_actions to [-1, 1], so the range of the movements, which are read in m
+and rad, is those units again. Nobody has run it with this code."""
+
+CALVIN_SMALL = dataclasses.replace(
+    TABLETOP_TINY,
+    policy=dataclasses.replace(TABLETOP_TINY.policy, vision=VisionConfig(image_size=192)),
+    data=PolicyData(scaling="range", still="hold"),
+    noise=Noise(state=0.1, no_state=0.2),
+)
+"""For `omnistream-sim demos calvin`, on a laptop: both cameras and the robot's state. The hand is not tilted there, so
+roll and pitch are held. The state is blurred and at times blanked, lest the policy go by it alone."""
 
 BRIDGE = _paper(4, 50000, 512, 1000, PolicyData(state=False, scaling="quantile", squeeze=0.65))
 """VLM4VLA's for Bridge V2 -> SimplerEnv: quantiles, then 0.65; chunk 4, batch 512, 50 000 steps. The warm-up stands for
@@ -60,6 +71,7 @@ PRESETS: dict[str, PolicyRunConfig] = {
     "tabletop_tiny": TABLETOP_TINY,
     "tabletop": TABLETOP,
     "calvin_abc": CALVIN_ABC,
+    "calvin_small": CALVIN_SMALL,
     "bridge": BRIDGE,
 }
 

@@ -23,7 +23,7 @@ def open_any(
     rate: float | None = None,
     cameras: tuple[str, ...] | None = None,
 ) -> EpisodeDataset:
-    """Open a data set: LeRobot v3 and v2.1, RLDS, CALVIN.
+    """Open a data set: LeRobot v3 and v2.1, RLDS, CALVIN (a split, or the set's folder for its training split).
 
     contract: what the numbers mean, where the format cannot say. split, protocol, rate: of RLDS (`open_rlds`).
     cameras: those to take, of RLDS and CALVIN. InputError names the path and what was expected there.
@@ -32,8 +32,9 @@ def open_any(
         raise InputError(f"{path} does not exist")
     if (path / INFO).is_file() or (path / "meta").is_dir():
         return open_dataset(path, contract)
-    if is_calvin(path):
-        return open_calvin(path, cameras=cameras)
+    for folder in (path, path / "training"):
+        if is_calvin(folder):
+            return open_calvin(folder, cameras=cameras)
     if is_rlds(path):
         return open_rlds(path, split=split, protocol=protocol, rate=rate, contract=contract, cameras=cameras)
     if is_bag(path):
