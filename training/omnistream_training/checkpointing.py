@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from omnistream.errors import CheckpointError
+from omnistream.model.omnistream import OmniStream
 from omnistream.weights import save_model
 from omnistream_training.config_file import config_to_dict
 from omnistream_training.learner import Learner, Progress
@@ -97,11 +98,16 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def save_weights(directory: Path, learner: Learner, dtype: str, made_by: str) -> None:
-    """Write the averaged weights as a checkpoint of ours, beside the old one first and then in its place."""
+    """Write the averaged weights as a checkpoint of ours."""
+    with averaged(learner.model, learner.average):
+        put_weights(directory, learner.model, learner, dtype, made_by)
+
+
+def put_weights(directory: Path, model: OmniStream, learner: Learner, dtype: str, made_by: str) -> None:
+    """Write `model`, the product of `learner`, beside the old checkpoint first and then in its place."""
     fresh = directory.with_name(directory.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
-    with averaged(learner.model, learner.average):
-        save_model(learner.model, fresh, dtype=dtype, made_by=made_by, parent=learner.parent)
+    save_model(model, fresh, dtype=dtype, made_by=made_by, parent=learner.parent)
     old = directory.with_name(directory.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     if directory.exists():

@@ -8,17 +8,18 @@ with the very weights of one that was not (bit for bit on a CPU in float32; a te
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from omnistream.errors import OmniStreamError
 from omnistream_training.checkpointing import averaged, load_state, save_state, save_weights
 from omnistream_training.config import TrainConfig
-from omnistream_training.curve import draw_curve
+from omnistream_training.data.batch import ClipBatch
 from omnistream_training.data.feed import Feed
 from omnistream_training.journal import Journal, duration
 from omnistream_training.learner import Learner, Progress
@@ -67,11 +68,10 @@ class GeometryTrainer:
         self._journal_start()
         meter = Meter(self.device)
         batches = self.feed.iterate(progress.step, last)
-        while progress.step < last and not stop() and (deadline is None or time.monotonic() < deadline):
-            with meter.waiting():
-                batch = next(batches)
+        while progress.step < last and not self._stopping(stop, deadline):
             index, _ = config.stage_at(progress.step)
-            meter.add(progress.step, index, self.learner.gradient(batch), batch.frames)
+            values, frames = self._gradient(batches, meter)
+            meter.add(progress.step, index, values, frames)
             if self.device.type == "cpu":  # looking costs nothing here, so a bad step never reaches the weights
                 self._check(meter)
             self.learner.update()
@@ -86,7 +86,7 @@ class GeometryTrainer:
         if finished:
             self.evaluate(meter, kind="end")
         else:
-            save_weights(self.run / "weights", self.learner, "float16", self.made_by)
+            self._publish()
         return finished
 
     def evaluate(self, meter: Meter, kind: str = "eval") -> dict[str, Any]:
@@ -108,22 +108,38 @@ class GeometryTrainer:
                 )
                 self.journal.say(f"held-out at step {self.progress.step}: {summary(results)}")
         with meter.pausing():
-            draw_curve(self.journal.path, self.run / "curve.png")
-            save_weights(self.run / "weights", self.learner, "float16", self.made_by)
+            self.journal.draw(self.run / "curve.png")
+            self._publish()
         return results
+
+    def _stopping(self, stop: Callable[[], bool], deadline: float | None) -> bool:
+        return stop() or (deadline is not None and time.monotonic() >= deadline)
+
+    def _gradient(self, batches: Iterator[ClipBatch], meter: Meter) -> tuple[dict[str, Tensor], int]:
+        """Gradients of the step: its values for the log, and the number of frames behind them."""
+        with meter.waiting():
+            batch = next(batches)
+        return self.learner.gradient(batch), batch.frames
+
+    def _publish(self) -> None:
+        save_weights(self.run / "weights", self.learner, "float16", self.made_by)
 
     def _check(self, meter: Meter) -> None:
         """Raise NotFiniteError if a step since the last check was bad. On a GPU this is where the host waits."""
         bad = meter.bad_step()
         if bad is None:
             return
-        path = self.run / f"bad_step_{bad}.pt"
-        torch.save({"step": bad, "batch": self.feed.batch(bad).state()}, path)
+        path, content = self._bad_batch(bad)
+        torch.save(content, path)
         self.journal.write("not_finite", bad, terms=meter.last_terms())
         raise NotFiniteError(
             f"loss or gradient is not finite at step {bad}: {meter.last_terms()}; its batch is in {path}, the "
             f"last good state in {self.state_file}"
         )
+
+    def _bad_batch(self, step: int) -> tuple[Path, dict[str, Any]]:
+        """File and content."""
+        return self.run / f"bad_step_{step}.pt", {"step": step, "batch": self.feed.batch(step).state()}
 
     def _log(self, meter: Meter) -> None:
         self._check(meter)

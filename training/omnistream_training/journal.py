@@ -37,6 +37,25 @@ class Journal:
         """A line for people."""
         print(text, file=sys.stderr, flush=True)
 
+    def draw(self, picture: Path) -> None:
+        """The curves of what was written."""
+        from omnistream_training.curve import draw_curve
+
+        draw_curve(self.path, picture)
+
+
+class SilentJournal(Journal):
+    """Of a process that leaves the talking to another."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "log.jsonl"
+
+    def write(self, kind: str, step: int, **values: Any) -> None: ...
+
+    def say(self, text: str) -> None: ...
+
+    def draw(self, picture: Path) -> None: ...
+
 
 def read_journal(path: Path) -> list[dict[str, Any]]:
     """All complete lines; a last line cut off by a kill is left out."""

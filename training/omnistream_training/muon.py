@@ -11,6 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor, Replicate
+
+from omnistream_training.distributed import whole
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Quintic of the original: singular values end up in about 0.7 .. 1.2 after five rounds, fast rather than exact."""
@@ -44,10 +47,21 @@ class Muon(torch.optim.Optimizer):
         nesterov = torch._foreach_lerp(grads, buffers, group["momentum"])
         rows, columns = shape
         parts = 3 if rows == 3 * columns else 1
-        updates = orthogonalise(torch.stack(list(nesterov)).reshape(-1, rows // parts, columns))
+        # Of matrices that several processes hold, each process puts them together and works on all of them.
+        matrices = torch.stack([whole(momentum) for momentum in nesterov])
+        updates = orthogonalise(matrices.reshape(-1, rows // parts, columns))
         updates = updates.reshape(len(members), rows, columns) * (RMS * max(rows // parts, columns) ** 0.5)
         torch._foreach_mul_(members, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_add_(members, list(updates.to(members[0].dtype).unbind()), alpha=-group["lr"])
+        steps = [_share(update, p) for update, p in zip(updates.to(members[0].dtype), members, strict=True)]
+        torch._foreach_add_(members, steps, alpha=-group["lr"])
+
+
+def _share(update: Tensor, p: Tensor) -> Tensor:
+    """The part of a whole update that belongs to this process's part of `p`."""
+    if not isinstance(p, DTensor):
+        return update
+    replicated = DTensor.from_local(update, p.device_mesh, [Replicate()] * p.device_mesh.ndim, run_check=False)
+    return replicated.redistribute(placements=p.placements)
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:

@@ -81,6 +81,11 @@ class Optimizers:
         )
         self.muon = Muon(muon, lr=config.muon_lr, weight_decay=config.weight_decay) if muon else None
 
+    @property
+    def members(self) -> list[torch.optim.Optimizer]:
+        """AdamW, and Muon if there is one."""
+        return [optimizer for optimizer, _ in self._members()]
+
     def clip(self) -> Tensor:
         """Limit the gradient's norm to `config.clip`; returns the norm before (on the device, no synchronisation)."""
         return nn.utils.clip_grad_norm_(self.parameters, self.config.clip)

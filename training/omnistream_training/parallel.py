@@ -14,6 +14,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from omnistream.errors import ConfigError
+from omnistream.model.backbone import Backbone
 from omnistream.model.omnistream import OmniStream
 
 
@@ -30,14 +31,31 @@ def parallelize(
     Every process holds the same weights before, and runs `model(...)` or `model.backbone(...)` on clips of its own, all
     of them in the same order. Gradients are averaged over processes, in float32: a loss that is a mean over equally
     many samples in each gives the gradient of the whole. `model.state_dict()` then holds shards, under the same names.
-    AdamW works on shards; Muon needs whole matrices and does not.
+    AdamW works on shards; Muon gathers each matrix.
     recompute: trade a third more arithmetic for the memory of activations.
     precision: of weights and activations in forward and backward; what the optimiser sees is float32.
     Raises ConfigError for a mesh that is not one-dimensional.
     """
+    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # FSDP2 takes no other
+    # Backbone and heads apart, because some tasks run the backbone alone. The heads stay in float32: their losses are.
+    shard_backbone(model.backbone, mesh, recompute=recompute, compile_blocks=compile_blocks, precision=precision)
+    if model.heads is not None:
+        shard(model.heads, mesh)
+    return model
+
+
+def shard_backbone(
+    backbone: Backbone,
+    mesh: DeviceMesh,
+    *,
+    recompute: bool = True,
+    compile_blocks: bool = False,
+    precision: torch.dtype = torch.float32,
+) -> None:
+    """Block by block; what is left of it, tokens and norm, stays in float32. See `parallelize`."""
     if mesh.ndim != 1:
         raise ConfigError(f"mesh has {mesh.ndim} dimensions; expected 1, over which weights are sharded")
-    blocks = model.backbone.blocks
+    blocks = backbone.blocks
     for i in range(len(blocks)):
         block: nn.Module = blocks[i]
         if recompute:
@@ -45,13 +63,14 @@ def parallelize(
         if compile_blocks:
             block.compile()
         blocks[i] = block
-    narrow = MixedPrecisionPolicy(param_dtype=precision, reduce_dtype=torch.float32)
     for block in blocks:
-        fully_shard(block, mesh=mesh, mp_policy=narrow)
-    # Backbone and heads apart, because some tasks run the backbone alone. What is left of it, tokens and norm, and the
-    # heads stay in float32: their losses are.
-    wide = MixedPrecisionPolicy(reduce_dtype=torch.float32)
-    fully_shard(model.backbone, mesh=mesh, mp_policy=wide)
-    if model.heads is not None:
-        fully_shard(model.heads, mesh=mesh, mp_policy=wide)
-    return model
+        shard(block, mesh, precision)
+    shard(backbone, mesh)
+
+
+def shard(module: nn.Module, mesh: DeviceMesh, precision: torch.dtype | None = None) -> None:
+    """What is not sharded yet of a module that is run by calling it."""
+    # Resharded after every forward pass, the outermost too: nothing else would let go of the gathered copy in a network
+    # without a backward pass (teacher, evaluation), and it would go on computing with old weights.
+    narrow = MixedPrecisionPolicy(param_dtype=precision, reduce_dtype=torch.float32)
+    fully_shard(module, mesh=mesh, mp_policy=narrow, reshard_after_forward=True)

@@ -14,11 +14,11 @@ from PIL import Image
 from omnistream.errors import InputError
 from omnistream.geometry import rigid
 from omnistream_training.data.numbering import numbering_gaps
+from omnistream_training.data.sintel import read_cam, read_dpt
 from omnistream_training.evaluation import protocols
 from omnistream_training.evaluation.benchmarks import benchmark_sequences
 from omnistream_training.evaluation.findings import Findings
 from omnistream_training.evaluation.predict import read_frames
-from omnistream_training.evaluation.sintel import read_cam, read_dpt
 
 SIZE = (20, 32)
 TAG = struct.pack("<f", 202021.25)

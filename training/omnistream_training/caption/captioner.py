@@ -42,6 +42,10 @@ class Captioner(nn.Module):
         width = self.decoder.config.hidden_size
         self.projector = nn.Sequential(nn.Linear(dim, width), nn.GELU(), nn.Linear(width, width))
 
+    def forward(self, patches: Tensor, questions: Sequence[Question]) -> tuple[Tensor, dict[str, Tensor]]:
+        """`loss`. A sharded module gathers its weights when it is called, and not for its other methods."""
+        return self.loss(patches, questions)
+
     def loss(self, patches: Tensor, questions: Sequence[Question]) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean over all answer tokens of the batch; the mean per kind of question that occurs, by name.
 

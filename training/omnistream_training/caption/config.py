@@ -39,9 +39,15 @@ class CaptionConfig:
     """Per step, each a stream of one frame."""
     size: tuple[int, int] = (224, 224)
     """Height and width, multiples of the patch."""
-    live: str = "worlds"
-    """Renderer of the group `omnistream.clips` that can also give text, ids and things."""
+    live: str | None = "worlds"
+    """Renderer of the group `omnistream.clips` that can also give text, ids and things. None: `data` only."""
     live_options: dict[str, str] = field(default_factory=dict)
+    live_weight: float = 1.0
+    """How often the renderer's pictures are asked about, against the weights of `data`."""
+    data: dict[str, float] = field(default_factory=dict)
+    """Pictures with texts, each with its weight: LLaVA-style .json files, folders, WebDataset shards."""
+    images: str | None = None
+    """What the pictures of .json files are relative to. None: their own folder, or images/ in it."""
     describe: float = 0.3
     """Share of pictures to describe in the renderer's words."""
     list: float = 0.2
@@ -59,6 +65,12 @@ class CaptionConfig:
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
 
     def __post_init__(self) -> None:
+        if self.live is None and not self.data:
+            raise ConfigError("caption has no source: set caption.live, or give caption.data")
+        if min(self.live_weight, *self.data.values(), 1.0) < 0:
+            raise ConfigError(
+                f"caption.live_weight {self.live_weight}, data {self.data}: expected weights of 0 or more"
+            )
         shares = [getattr(self, kind) for kind in KINDS]
         if min(shares) < 0 or not sum(shares) > 0:
             raise ConfigError(

@@ -38,6 +38,7 @@ class CaptionSource:
     """Asks about the renderer's pictures."""
 
     def __init__(self, config: CaptionConfig) -> None:
+        assert config.live is not None
         self.config = config
         self.description = f"questions about live {config.live} {config.live_options or ''}".rstrip()
         self._renderer = open_renderer(config.live, config.live_options)

@@ -27,6 +27,8 @@ class Feed:
     def __init__(self, config: TrainConfig, device: str) -> None:
         self.config = config
         self.device = device
+        self.parts = range(1)
+        """Of each step, those to read: pre-training cuts steps into micro-batches."""
         self.sources: list[ClipSource] = []
         self.weights: list[float] = []
         data = config.data
@@ -50,14 +52,14 @@ class Feed:
     def description(self) -> str:
         return "; ".join(source.description for source in self.sources)
 
-    def batch(self, step: int) -> ClipBatch:
-        """The augmented batch of `step`, on the device."""
+    def batch(self, step: int, part: int = 0) -> ClipBatch:
+        """The augmented batch of `step`, on the device; of its part number `part`, where a step has several."""
         _, stage = self.config.stage_at(step)
-        host = torch.Generator().manual_seed(self._seed("step", step))
+        host = torch.Generator().manual_seed(self._seed("step", step, part))
         source = self.sources[int(torch.multinomial(torch.tensor(self.weights), 1, generator=host))]
         low, high = math.log(stage.stride[0]), math.log(stage.stride[1] + 1)
         stride = int(math.exp(low + (high - low) * float(torch.rand(1, generator=host, dtype=torch.float64))))
-        first = (self.config.seed * STEPS_PER_RUN + step) * CLIPS_PER_STEP
+        first = (self.config.seed * STEPS_PER_RUN + step) * CLIPS_PER_STEP + part * stage.clips
         request = ClipRequest(
             numbers=range(first, first + stage.clips),
             frames=stage.frames,
@@ -68,7 +70,7 @@ class Feed:
         batch = source.read(request)
         if batch.images.device.type != torch.device(self.device).type:
             batch = batch.to(self.device)
-        return augment(batch, self.config.augment, self._seed("augment", step))
+        return augment(batch, self.config.augment, self._seed("augment", step, part))
 
     def held_out(self, source: int, numbers: Sequence[int], frames: int, stride: int = 1) -> ClipBatch:
         """Clips that no run trains on, without augmentation, at the last stage's size."""
@@ -82,16 +84,16 @@ class Feed:
         return self.sources[source].read(request).to(self.device)
 
     def iterate(self, first: int, last: int) -> Iterator[ClipBatch]:
-        """Batches of steps first .. last - 1."""
+        """Batches of steps first .. last - 1, part by part."""
+        jobs = ((step, part) for step in range(first, last) for part in self.parts)
         if not self._ahead:
-            yield from map(self.batch, range(first, last))
+            yield from (self.batch(*job) for job in jobs)
             return
         with ThreadPoolExecutor(self._ahead, thread_name_prefix="clips") as pool:
             waiting: list[Future[ClipBatch]] = []
-            upcoming = iter(range(first, last))
             try:
-                for step in upcoming:
-                    waiting.append(pool.submit(self.batch, step))
+                for job in jobs:
+                    waiting.append(pool.submit(self.batch, *job))
                     if len(waiting) > self._ahead:
                         yield waiting.pop(0).result()
                 while waiting:
@@ -100,6 +102,7 @@ class Feed:
                 for future in waiting:
                     future.cancel()
 
-    def _seed(self, purpose: str, step: int) -> int:
-        digest = hashlib.sha256(f"{purpose}/{self.config.seed}/{step}".encode()).digest()
+    def _seed(self, purpose: str, step: int, part: int = 0) -> int:
+        words = f"{purpose}/{self.config.seed}/{step}" + (f"/{part}" if part else "")
+        digest = hashlib.sha256(words.encode()).digest()
         return int.from_bytes(digest[:7], "little")

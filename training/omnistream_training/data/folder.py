@@ -2,7 +2,8 @@
 """Recordings as a source: a robot's own, a benchmark's, or a data set that a simulator wrote.
 
 Whatever `omnistream.io.open_source` opens will do: a recording folder of ours, TUM RGB-D, 7-Scenes; with labels also a
-rosbag2 (`bag_rgbd`), ScanNet and folders laid out like it (`rgbd_folder`). A directory that is none of these is
+rosbag2 (`bag_rgbd`), ScanNet and folders laid out like it (`rgbd_folder`), Sintel, KITTI depth, BONN, TartanAir and
+Virtual KITTI 2 (`layouts`). A directory that is none of these is
 searched for recordings one and two levels down.
 """
 
@@ -23,6 +24,7 @@ from omnistream.io.recording import HEADER
 from omnistream.io.tum_folder import LIST
 from omnistream_training.data.bag_topics import BagTopics
 from omnistream_training.data.batch import ClipBatch, resize
+from omnistream_training.data.layouts import layout_sequences
 from omnistream_training.data.packed import Pack, PackReport, open_pack
 from omnistream_training.data.rgbd_folder import is_rgbd_folder
 from omnistream_training.data.source import HELD_OUT, ClipRequest
@@ -126,7 +128,11 @@ class FolderSource:
 
 
 def find_recordings(folder: Path) -> list[Path]:
-    """`folder` itself if it is a recording, else the recordings one and two levels down, in order."""
+    """`folder` itself if it is a recording, else those of a known data set in it (`layouts`), else the recordings one
+    and two levels down, in order."""
+    known = layout_sequences(folder)
+    if known:
+        return known
     if not folder.is_dir() or _is_recording(folder):
         return [folder]
     inside = [path for path in sorted(folder.glob("*")) + sorted(folder.glob("*/*")) if path.is_dir()]

@@ -33,6 +33,7 @@ where a thing has `id` (as in ids), `words` ("red ball"), `colour` ("red", or No
 from __future__ import annotations
 
 import importlib
+import threading
 from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import Any, Protocol
@@ -57,15 +58,17 @@ class LiveSource:
         self.description = description
         self._renderer = renderer
         self._rate = nominal_rate
+        self._one_at_a_time = threading.Lock()  # a physics client is not for two threads
 
     def read(self, request: ClipRequest) -> ClipBatch:
-        clips = self._renderer.clips(
-            [seed_of(number) for number in request.numbers],
-            frames=request.frames,
-            size=request.size,
-            rate=self._rate / request.stride,
-            device=request.device,
-        )
+        with self._one_at_a_time:
+            clips = self._renderer.clips(
+                [seed_of(number) for number in request.numbers],
+                frames=request.frames,
+                size=request.size,
+                rate=self._rate / request.stride,
+                device=request.device,
+            )
         return ClipBatch(
             images=clips.rgb.movedim(-1, 2).float().div_(255),
             depth=clips.depth.float(),

@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -30,8 +31,10 @@ from omnistream.io.source import open_source
 from omnistream.io.tum_folder import LIST
 from omnistream_training.data.bag_rgbd import RgbdBagSource
 from omnistream_training.data.bag_topics import BagTopics
+from omnistream_training.data.layouts import open_layout
 from omnistream_training.data.numbering import numbering_gaps
 from omnistream_training.data.rgbd_folder import RgbdFolderSource, is_rgbd_folder, rgbd_pictures
+from omnistream_training.data.shots import ShotSource
 
 VERSION = 2
 MAX_GAP_PERIODS = 3.0
@@ -101,10 +104,12 @@ def open_pack(
     """
     if not recording.exists():
         raise InputError(f"{recording} does not exist; expected a recording")
-    folder = cache / _key(recording, size, f"{on_error} {topics}")
+    known = open_layout(recording)
+    folder = cache / _key(recording, _files(recording, known), size, f"{on_error} {topics}")
     if not (folder / "report.json").exists():
-        source = _open(recording, topics).configure(rate=None, loop=False, on_error=on_error)
-        _pack(source, recording, size, folder)
+        source = (known or _open(recording, topics)).configure(rate=None, loop=False, on_error=on_error)
+        pictures = _numbered_pictures(recording) if known is None else [shot.image for shot in known.shots]
+        _pack(source, recording, pictures, size, folder)
     meta = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("rgb", "depth", "poses", "K", "stamps")}
     stamps = np.array(arrays["stamps"])
@@ -123,9 +128,10 @@ def _open(recording: Path, topics: BagTopics | None) -> FrameSource:
     return RgbdBagSource(recording, topics) if is_bag(recording) else open_source(recording)
 
 
-def _pack(source: FrameSource, recording: Path, size: tuple[int, int], folder: Path) -> None:
+def _pack(source: FrameSource, recording: Path, pictures: Sequence[Path], size: tuple[int, int], folder: Path) -> None:
+    """pictures: those whose names are numbered, if they are."""
     report = PackReport(name=recording.name)
-    gaps = numbering_gaps(_numbered_pictures(recording))
+    gaps = numbering_gaps(pictures)
     if gaps and source.on_error == "raise":
         raise InputError(gaps[0])
     rows: dict[str, list[NDArray[np.generic]]] = {name: [] for name in ("rgb", "depth", "poses", "K", "stamps")}
@@ -215,9 +221,15 @@ def _segments(stamps: NDArray[np.float64], rate: float) -> tuple[tuple[int, int]
     return tuple((a, b) for a, b in itertools.pairwise(edges) if b > a)
 
 
-def _key(recording: Path, size: tuple[int, int], options: str) -> str:
+def _files(recording: Path, known: ShotSource | None) -> list[Path]:
+    """Those that a recording is made of."""
+    if known is not None:
+        return [path for shot in known.shots for path in (shot.image, shot.depth) if path is not None and path.exists()]
+    return sorted(p for p in recording.rglob("*") if p.is_file()) if recording.is_dir() else [recording]
+
+
+def _key(recording: Path, files: Sequence[Path], size: tuple[int, int], options: str) -> str:
     """Name of the pack: changes when a file of the recording does."""
-    files = sorted(p for p in recording.rglob("*") if p.is_file()) if recording.is_dir() else [recording]
     digest = hashlib.sha256(f"{VERSION} {recording.resolve()} {size} {options}".encode())
     for path in files:
         stat = path.stat()

@@ -23,9 +23,10 @@ from omnistream.io.files import natural_key, read_depth, read_pose
 from omnistream.io.trajectory import read_tum
 from omnistream.io.tum_folder import read_list
 from omnistream_training.data.numbering import numbering_gaps
+from omnistream_training.data.shots import Shot, ShotSource
+from omnistream_training.data.sintel import read_cam, read_dpt
 from omnistream_training.evaluation.protocols import Protocol
-from omnistream_training.evaluation.sequences import Opened, SequenceRef, Shot, ShotSource
-from omnistream_training.evaluation.sintel import read_cam, read_dpt
+from omnistream_training.evaluation.sequences import Opened, SequenceRef
 
 
 def benchmark_sequences(root: Path, protocol: Protocol) -> list[SequenceRef]:

@@ -6,6 +6,8 @@
     omnistream-train pretrain RUN --preset paper_vitl_stage1 --model.start DINOV3 --caption.language-model QWEN3 \\
         --data.live None --data.folders RECORDINGS
 
+    torchrun --standalone --nproc-per-node 2 -m omnistream_training.cli pretrain RUN --micro-batches 2
+
 RUN is the run's directory. Given a run that exists, it goes on. Every field of the configuration is an option. The
 weights are in RUN/weights, for every other command.
 """
@@ -23,6 +25,7 @@ import tyro
 
 from omnistream.errors import ConfigError
 from omnistream_training.config_file import load_config, save_config
+from omnistream_training.distributed import Processes, join
 from omnistream_training.journal import duration
 from omnistream_training.policy.command import peek
 from omnistream_training.pretrain.config import PretrainConfig
@@ -68,7 +71,8 @@ def run_pretrain(config: PretrainConfig, run: Path, where: Where, *, made_by: st
     A run that exists keeps its configuration; another one is refused (ConfigError).
     """
     start = time.monotonic()
-    device = resolve_device(where.device)
+    processes = join(resolve_device(where.device))
+    device = processes.device
     if where.threads:
         torch.set_num_threads(where.threads)
     if config.model.start == "-":
@@ -83,15 +87,18 @@ def run_pretrain(config: PretrainConfig, run: Path, where: Where, *, made_by: st
                 f"{run} holds a run with another configuration (differs in {', '.join(names)}); choose another "
                 "directory, or change nothing to go on with it"
             )
+    processes.wait()  # whoever is first writes the configuration that the others look for
     run.mkdir(parents=True, exist_ok=True)
-    trainer = PretrainTrainer(config, run, device=device, tensorboard=where.tensorboard, made_by=made_by)
-    if not (run / CONFIG).exists():  # only now: data and options are known to fit
+    trainer = PretrainTrainer(
+        config, run, device=device, tensorboard=where.tensorboard, made_by=made_by, processes=processes
+    )
+    if processes.first and not (run / CONFIG).exists():  # only now: data and options are known to fit
         save_config(config, run / CONFIG)
     learner = trainer.learner
     shipped, trained = (sum(p.numel() for p in m.parameters()) / 1e6 for m in (learner.model, learner.parts))
     trainer.journal.say(
         f"{trainer.feed.description}; {shipped:.1f} M parameters, and {trained - shipped:.1f} M for training only, on "
-        f"{device}; step {trainer.progress.step} of {config.steps}; everything is in {run}"
+        f"{_machines(processes)}; step {trainer.progress.step} of {config.steps}; everything is in {run}"
     )
     deadline = None if where.stop_after is None else start + 60 * where.stop_after
     with StopSignals() as stop:
@@ -99,4 +106,9 @@ def run_pretrain(config: PretrainConfig, run: Path, where: Where, *, made_by: st
     took = duration(time.monotonic() - start)
     state = "finished" if finished else f"stopped at step {trainer.progress.step}; start it again to go on"
     trainer.journal.say(f"{state} ({took}); weights in {run / 'weights'}")
+    processes.leave(0 if finished else 1)
     return finished
+
+
+def _machines(processes: Processes) -> str:
+    return processes.device if processes.world == 1 else f"{processes.world} processes, this one on {processes.device}"

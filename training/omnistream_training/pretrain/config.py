@@ -32,12 +32,25 @@ class PretrainConfig(TrainConfig):
     weights: TaskWeights = field(default_factory=TaskWeights)
     ssl: SslConfig = field(default_factory=SslConfig)
     caption: CaptionConfig = field(default_factory=CaptionConfig)
+    recordings: dict[str, float] = field(default_factory=dict)
+    """More recordings for the geometry task, or data sets of them, each a source of its own with its weight against
+    `data.live_weight` and the 1 of all `data.folders` together."""
+    micro_batches: int = 1
+    """Parts of a step, each with the numbers of clips and pictures that `stages`, `ssl` and `caption` say. Their
+    gradients are averaged; the processes that torchrun starts share the parts out."""
     eval_questions: int = 64
     """Held-out pictures that are asked about in an evaluation."""
+    keep_last: int = 2
+    """Newest states kept on disk."""
+    keep_every: int = 0
+    """Besides, the states of every so many steps are kept for good; 0: none. A multiple of `save_every`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.eval_questions < 2:
-            raise ConfigError(f"eval_questions is {self.eval_questions}; expected 2 or more")
+        for name, least in (("eval_questions", 2), ("micro_batches", 1), ("keep_last", 1), ("keep_every", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected {least} or more")
+        if self.keep_every % self.save_every:
+            raise ConfigError(f"keep_every is {self.keep_every}; expected a multiple of save_every, {self.save_every}")
         if self.model.freeze_backbone:
             raise ConfigError("model.freeze_backbone is set; pre-training trains the backbone")

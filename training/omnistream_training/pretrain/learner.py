@@ -9,18 +9,20 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
 
-from omnistream.errors import CheckpointError
+from omnistream.model.backbone import Backbone
 from omnistream_training.caption.captioner import Captioner
 from omnistream_training.caption.source import AskedPictures
 from omnistream_training.data.batch import ClipBatch
-from omnistream_training.learner import Learner, Progress
+from omnistream_training.distributed import whole
+from omnistream_training.learner import Learner
 from omnistream_training.losses import geometry_loss, make_targets
-from omnistream_training.optim import Optimizers
+from omnistream_training.optim import Optimizers, WeightAverage
+from omnistream_training.parallel import parallelize, shard, shard_backbone
 from omnistream_training.pretrain.batch import PretrainBatch
 from omnistream_training.pretrain.config import PretrainConfig
 from omnistream_training.ssl.objective import SelfSupervision
@@ -51,36 +53,79 @@ class PretrainLearner(Learner):
         if self.captioner is not None:
             parts["caption"] = self.captioner
         self.parts = nn.ModuleDict(parts)
+        anchor = None if self.ssl is None else self.ssl.anchor
+        self.anchor_digest = None if anchor is None else digest(anchor.state_dict().values())
+        """Of the initial model, which is not stored: what is made anew has to be the same one."""
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """What holds on to parameters, for those that there are now."""
+        config = self.pretrain
         self.optimizers = Optimizers(self.parts, config.optim)
+        self.average = WeightAverage(self.model.parameters(), config.optim.ema)
         # Clipped apart: a young projection head would otherwise hold everybody's step down.
         heads = self.model.heads if config.weights.geometry else None
         modules = (self.model.backbone, heads, self.ssl and self.ssl.heads, self.captioner)
         self._clipped = [list(m.parameters()) for m in modules if m is not None]
 
+    def shard(self, mesh: DeviceMesh) -> None:
+        """Share weights, optimiser, teacher, anchor and decoder out over processes, before the first step."""
+        narrow = torch.bfloat16 if self.config.precision == "bfloat16" and self.device.type == "cuda" else torch.float32
+        parallelize(self.model, mesh, precision=narrow)
+        if self.ssl is not None:
+            teacher = self.ssl.teacher.get_submodule("backbone")
+            for frozen in (teacher, self.ssl.anchor):
+                if isinstance(frozen, Backbone):
+                    frozen.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+                    shard_backbone(frozen, mesh, recompute=False, precision=narrow)
+            for heads in (self.ssl.heads, self.ssl.teacher.get_submodule("heads")):
+                for head in heads.children():
+                    shard(head, mesh)
+        if self.captioner is not None:
+            for layer in self.captioner.decoder.model.layers:
+                shard(layer, mesh)
+            shard(self.captioner, mesh)  # in one piece: word embeddings and output layer may be the same weights
+        self._prepare()
+
     def gradient(self, batch: ClipBatch) -> dict[str, Tensor]:
         """Gradients of the weighted sum of all tasks. Returns `loss`, the norm before clipping, and all terms."""
+        values = self.accumulate(batch)
+        self.count(batch.frames)
+        return {"loss": values.pop("loss"), "norm": self.clip(), **values}
+
+    def accumulate(self, batch: ClipBatch, share: float = 1.0) -> dict[str, Tensor]:
+        """Add `share` of the gradients of one micro-batch to those that are there. Returns its `loss` and all terms."""
         assert isinstance(batch, PretrainBatch)
         weights = self.pretrain.weights
         values: dict[str, Tensor] = {}
         total = torch.zeros((), device=self.device)
         for i, views in enumerate(batch.views):
             loss, terms = self._self_supervision(views, i)
-            total = total + self._backward(loss, weights.ssl / len(batch.views))
+            total = total + self._backward(loss, weights.ssl / len(batch.views), share)
             kind = "image" if views.times.shape[1] == 1 else "video"
             values |= {f"{kind}_{name}": value for name, value in terms.items()}
         if weights.geometry:
             targets = make_targets(batch, self.config.model.scale)
             loss, terms = geometry_loss(self.forward(batch), targets, self.config.loss)
-            total = total + self._backward(loss, weights.geometry)
+            total = total + self._backward(loss, weights.geometry, share)
             values |= {"geometry": loss.detach(), **terms}
         if batch.asked is not None:
             loss, _ = self.caption(batch.asked)
-            total = total + self._backward(loss, weights.caption)
+            total = total + self._backward(loss, weights.caption, share)
             values["caption"] = loss.detach()
+        return {"loss": total, **values}
+
+    def clip(self) -> Tensor:
+        """Limit every module's gradient by itself; the norm of all before. Young prototypes are held still."""
         if self.ssl is not None and self.progress.step < self.pretrain.ssl.freeze_prototypes:
             self.ssl.hold_prototypes()
-        self._frames = batch.frames
-        return {"loss": total, "norm": self._clip(), **values}
+        limit = self.config.optim.clip
+        norms = [nn.utils.clip_grad_norm_(parameters, limit) for parameters in self._clipped]
+        return torch.stack([whole(norm) for norm in norms]).norm()
+
+    def count(self, frames: int) -> None:
+        """Pictures of the step, for the counters, where it had several parts."""
+        self._frames = frames
 
     def update(self) -> None:
         """Weights, averaged weights, and the teacher after them."""
@@ -96,37 +141,7 @@ class PretrainLearner(Learner):
             config = self.model.config
             mean, std = (asked.images.new_tensor(v)[:, None, None] for v in (config.mean, config.std))
             out = self.model.backbone((asked.images - mean) / std, camera_token=config.camera_token, keep_hidden=())
-            return self.captioner.loss(out.patches[:, 0], asked.questions)
-
-    def extra_state(self) -> dict[str, Any]:
-        """What the next step depends on beside the state of a geometry run. The anchor is made anew, and checked."""
-        state: dict[str, Any] = {}
-        if self.ssl is not None:
-            state["ssl_heads"] = self.ssl.heads.state_dict()
-            state["teacher"] = self.ssl.teacher.state_dict()
-            state["anchor"] = None if self.ssl.anchor is None else digest(self.ssl.anchor.state_dict().values())
-        if self.captioner is not None:
-            state["captioner"] = self.captioner.state_dict()
-        return state
-
-    def load(self, state: dict[str, Any]) -> None:
-        """Inverse of what `trainer` saves. CheckpointError if the anchor is another one than it was."""
-        self.model.load_state_dict(state["model"])
-        for mine, stored in zip(self.average.average, state["average"], strict=True):
-            mine.copy_(stored)
-        if self.ssl is not None:
-            mine = self.extra_state()["anchor"]
-            if mine != state["anchor"]:
-                raise CheckpointError(
-                    f"the initial model is not the one this run began with ({mine} now, {state['anchor']} then): "
-                    f"{self.config.model.start} has changed; put it back, or start a new run"
-                )
-            self.ssl.heads.load_state_dict(state["ssl_heads"])
-            self.ssl.teacher.load_state_dict(state["teacher"])
-        if self.captioner is not None:
-            self.captioner.load_state_dict(state["captioner"])
-        self.optimizers.load_state_dict(state["optimizers"])
-        self.progress = Progress(**state["progress"])
+            return self.captioner(out.patches[:, 0], asked.questions)
 
     def _self_supervision(self, views: Views, number: int) -> tuple[Tensor, dict[str, Tensor]]:
         assert self.ssl is not None
@@ -140,14 +155,9 @@ class PretrainLearner(Learner):
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16")
 
-    def _backward(self, loss: Tensor, weight: float) -> Tensor:
-        (weight * loss).backward()
+    def _backward(self, loss: Tensor, weight: float, share: float) -> Tensor:
+        (share * weight * loss).backward()
         return weight * loss.detach()
-
-    def _clip(self) -> Tensor:
-        """Limit every module's gradient by itself; the norm of all before."""
-        limit = self.config.optim.clip
-        return torch.stack([nn.utils.clip_grad_norm_(parameters, limit) for parameters in self._clipped]).norm()
 
 
 def digest(tensors: Iterable[Tensor]) -> str:

@@ -1,22 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pre-training trainer: the geometry trainer's loop with more tasks, and held-out captions beside its numbers."""
+"""The pre-training trainer: the geometry trainer's loop with more tasks and, under torchrun, more processes.
+
+A micro-batch is a function of step and number, so that what a run computes does not depend on how many processes share
+its micro-batches out (centring apart, `ssl.shared_centring`), and one that lost a process goes on with those there are.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from omnistream.errors import CheckpointError
-from omnistream_training.checkpointing import STATE_VERSION, averaged, read_state, write_state
+from omnistream.model.omnistream import OmniStream
+from omnistream_training.checkpointing import averaged, put_weights, save_weights
 from omnistream_training.config_file import config_to_dict
+from omnistream_training.data.batch import ClipBatch
+from omnistream_training.distributed import Processes, whole
 from omnistream_training.geometry import GeometryTrainer
-from omnistream_training.journal import Journal
+from omnistream_training.journal import Journal, SilentJournal
 from omnistream_training.meter import Meter
 from omnistream_training.pretrain.config import PretrainConfig
 from omnistream_training.pretrain.feed import PretrainFeed
 from omnistream_training.pretrain.learner import PretrainLearner
+from omnistream_training.pretrain.state import accept_state, named, state_plain, state_tensors
+from omnistream_training.state_folder import Sizes, StateFolder
 from omnistream_training.validate import Validation
 
 AT_ONCE = 16
@@ -24,30 +35,47 @@ AT_ONCE = 16
 
 
 class PretrainTrainer(GeometryTrainer):
-    """A run in a directory, as a geometry run is; `checkpointing` says what is in it."""
+    """A run in a directory, as a geometry run is; its states are a `StateFolder`."""
 
     def __init__(
-        self, config: PretrainConfig, run: Path, *, device: str = "cpu", tensorboard: bool = False, made_by: str = ""
+        self,
+        config: PretrainConfig,
+        run: Path,
+        *,
+        device: str = "cpu",
+        tensorboard: bool = False,
+        made_by: str = "",
+        processes: Processes | None = None,
     ) -> None:
+        """processes: this one among those that train; device is then its own."""
         self.config, self.run, self.device = config, run, torch.device(device)
+        self.processes = processes or Processes(device=device)
         self.made_by = made_by or "omnistream-train pretrain"
-        self.journal = Journal(run, tensorboard)
+        self.journal = Journal(run, tensorboard) if self.processes.first else SilentJournal(run)
         self.pretrain = config
         self.learner: PretrainLearner = PretrainLearner(config, device)
         patch = self.learner.model.config.backbone.patch_size
-        self.feed: PretrainFeed = PretrainFeed(config, device, patch)
+        self.feed: PretrainFeed = PretrainFeed(config, device, patch, self.processes)
         sources = range(len(self.feed.sources)) if config.weights.geometry else ()
         self.validations = [Validation(self.feed, i, config.eval_clips, config.eval_frames) for i in sources]
-        self.state_file = run / "state" / "latest.pt"
-        if self.state_file.exists():
-            self._load()
-        elif config.weights.geometry:
+        self._damaged = 0
+        self.state_file = run / "state"
+        self.states = StateFolder(
+            self.state_file, self.processes, keep_last=config.keep_last, keep_every=config.keep_every
+        )
+        new = not self.states.steps()
+        self.processes.wait()  # before anybody writes one
+        if new and config.weights.geometry:
             self.learner.calibrate(self.feed.batch(0))
+        if self.processes.world > 1:
+            self.learner.shard(self.processes.mesh())
+        if not new:
+            self.states.load(self._accept)
 
     def evaluate(self, meter: Meter, kind: str = "eval") -> dict[str, Any]:
         """What a geometry run says, and how well held-out questions are answered (`captions`), journalled."""
         results: dict[str, Any] = {}
-        if self.feed.questions is not None:
+        if self.feed.questions:
             self._check(meter)
             with meter.pausing(), averaged(self.learner.model, self.learner.average):
                 results = self.captions()
@@ -79,27 +107,61 @@ class PretrainTrainer(GeometryTrainer):
                     counts[name + suffix] = counts.get(name + suffix, 0) + 1
         return {name: round(sums[name] / counts[name], 5) for name in sums}
 
+    def _gradient(self, batches: Iterator[ClipBatch], meter: Meter) -> tuple[dict[str, Tensor], int]:
+        """Of all micro-batches of the step, this process's and the others'; values are the means over them."""
+        own, sums, frames = len(self.feed.parts), {}, 0  # type: ignore[var-annotated]
+        for _ in range(own):
+            with meter.waiting():
+                batch = next(batches)
+            for name, value in self.learner.accumulate(batch, 1 / own).items():
+                sums[name] = sums[name] + value if name in sums else value
+            frames += batch.frames
+        means = self.processes.mean(torch.stack([value.float() for value in sums.values()]) / own)
+        values = dict(zip(sums, means.unbind(), strict=True))
+        self.learner.count(frames * self.processes.world)
+        return {"loss": values.pop("loss"), "norm": self.learner.clip(), **values}, frames * self.processes.world
+
+    def _stopping(self, stop: Callable[[], bool], deadline: float | None) -> bool:
+        return self.processes.any(super()._stopping(stop, deadline))
+
+    def _bad_batch(self, step: int) -> tuple[Path, dict[str, Any]]:
+        path, _ = super()._bad_batch(step)
+        if not self.processes.first:
+            path = path.with_stem(f"{path.stem}_process_{self.processes.rank}")
+        return path, {"step": step, "batches": [self.feed.batch(step, part).state() for part in self.feed.parts]}
+
     def _save(self, meter: Meter) -> None:
         self._check(meter)
-        learner = self.learner
+        damaged = self.feed.damaged()
+        if damaged > self._damaged:
+            self._damaged = damaged
+            self.journal.write("damaged", self.progress.step, samples=damaged)
         with meter.pausing():
-            write_state(
-                self.state_file,
-                {
-                    "version": STATE_VERSION,
-                    "config": config_to_dict(self.config),
-                    "model": learner.model.state_dict(),
-                    "average": learner.average.average,
-                    "optimizers": learner.optimizers.state_dict(),
-                    "progress": vars(learner.progress),
-                    "rng": torch.get_rng_state(),
-                    **learner.extra_state(),
-                },
-            )
+            plain = {"config": config_to_dict(self.config), "processes": self.processes.world}
+            plain["data"] = self.feed.digests()
+            self.states.save(self.progress.step, state_tensors(self.learner), plain | state_plain(self.learner))
 
-    def _load(self) -> None:
-        state = read_state(self.state_file)
-        if state["config"] != config_to_dict(self.config):
+    def _accept(self, plain: Any, sizes: Sizes) -> dict[str, Tensor]:
+        if plain["config"] != config_to_dict(self.config):
             raise CheckpointError(f"{self.state_file} belongs to another configuration than this run's config.yaml")
-        self.learner.load(state)
-        torch.set_rng_state(state["rng"])
+        changed = [path for path, digest in self.feed.digests().items() if plain["data"].get(path) != digest]
+        if changed:  # shards are mended and sets grow in the middle of a run: it goes on, and says so
+            self.journal.write("data_changed", plain["progress"]["step"], sources=changed)
+            self.journal.say(f"other files than when the state was written, so other batches: {', '.join(changed)}")
+        return accept_state(self.learner, plain, sizes)
+
+    def _publish(self) -> None:
+        if self.processes.world == 1:
+            save_weights(self.run / "weights", self.learner, "float16", self.made_by)
+            return
+        learner = self.learner
+        names = [name for name, _ in named(learner.model)]
+        tensors = {}
+        for name, average in zip(names, learner.average.average, strict=True):
+            tensor = whole(average)  # all processes together, one tensor at a time
+            if self.processes.first:
+                tensors[name] = tensor.cpu()
+        if self.processes.first:
+            model = OmniStream(learner.model.config)
+            model.load_state_dict(tensors, strict=False)  # buffers are constants
+            put_weights(self.run / "weights", model, learner, "float16", self.made_by)

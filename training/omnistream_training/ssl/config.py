@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from omnistream.errors import ConfigError
 
@@ -21,6 +21,12 @@ class SslConfig:
     """Clips per step; 0: none (the paper's ablation "without video SSL")."""
     frames: int = 16
     """Of a clip."""
+    pictures: dict[str, float] = field(default_factory=dict)
+    """Folders and WebDataset shards of pictures, each with its weight: how often it is drawn from."""
+    videos: dict[str, float] = field(default_factory=dict)
+    """The same for clips, of video files."""
+    data_weight: float = 1.0
+    """Of the geometry task's data, against `pictures` and `videos`; without those, everything comes from there."""
     source_size: tuple[int, int] = (256, 256)
     """Height and width of the pictures that crops are cut from."""
     global_size: int = 224
@@ -52,6 +58,9 @@ class SslConfig:
     """Of the teacher, from and to, along a cosine over the run."""
     freeze_prototypes: int = 1000
     """Steps before the last layers of the heads begin to learn: new prototypes otherwise chase a random teacher."""
+    shared_centring: bool = True
+    """Centre the teacher's assignments over what all processes see at once (DINOv3). False: over each micro-batch, so
+    that a run computes the same on any number of processes."""
     dino: float = 1.0
     """Weight of the agreement of whole crops."""
     ibot: float = 1.0
@@ -67,6 +76,9 @@ class SslConfig:
                 f"ssl.images {self.images}, clips {self.clips}, frames {self.frames}: expected 0 or more of the first "
                 "two, at least one of them, and 1 frame or more"
             )
+        weights = (self.data_weight, *self.pictures.values(), *self.videos.values())
+        if min(weights) < 0 or not max(weights) > 0:
+            raise ConfigError(f"ssl.data_weight, pictures and videos are {weights}; expected 0 or more, not all 0")
         for name in ("global_scale", "local_scale", "mask_ratio"):
             low, high = getattr(self, name)
             if not 0 < low <= high <= 1:

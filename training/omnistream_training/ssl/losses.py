@@ -9,6 +9,7 @@ paper section 3.2.
 from __future__ import annotations
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -16,11 +17,12 @@ from omnistream.errors import ConfigError
 
 
 @torch.no_grad()
-def sinkhorn(logits: Tensor, temperature: float, iterations: int = 3) -> Tensor:
+def sinkhorn(logits: Tensor, temperature: float, iterations: int = 3, *, shared: bool = False) -> Tensor:
     """Soft assignments [N, K] of samples to prototypes: every row sums to 1, every column (almost) to N / K.
 
     Without it a teacher may put everything on one prototype, which the student predicts without looking.
     logits: [N, K]. More iterations bring the columns closer; rows are exact after each.
+    shared: the samples are those of all processes, each of which passes its own and gets its own back.
     """
     if logits.ndim != 2 or 0 in logits.shape:
         raise ConfigError(f"logits are {tuple(logits.shape)}; expected [samples, prototypes], neither of them 0")
@@ -28,9 +30,20 @@ def sinkhorn(logits: Tensor, temperature: float, iterations: int = 3) -> Tensor:
     # In logarithms, where a prototype that nobody is near stays a number: exp() of it would be 0, and 0 / 0 follows.
     log_q = scaled - scaled.max()
     for _ in range(iterations):
-        log_q = log_q - log_q.logsumexp(0, keepdim=True)
+        log_q = log_q - _over_samples(log_q, shared)
         log_q = log_q - log_q.logsumexp(1, keepdim=True)
     return log_q.exp()
+
+
+def _over_samples(log_q: Tensor, shared: bool) -> Tensor:
+    """logsumexp [1, K] over the samples, of all processes if `shared`."""
+    if not shared:
+        return log_q.logsumexp(0, keepdim=True)
+    top = log_q.amax(0, keepdim=True)
+    dist.all_reduce(top, dist.ReduceOp.MAX)
+    total = (log_q - top).exp().sum(0, keepdim=True)
+    dist.all_reduce(total)
+    return top + total.log()
 
 
 def dino_loss(student: Tensor, teacher: Tensor, temperature: float, *, same_views: bool) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from omnistream.errors import ConfigError
 from omnistream.model.backbone import Backbone, BackboneOutput
 from omnistream.model.config import ModelConfig
+from omnistream_training.distributed import world_size
 from omnistream_training.ssl.config import GLOBALS, SslConfig
 from omnistream_training.ssl.head import ProjectionHead
 from omnistream_training.ssl.losses import dino_loss, gram_loss, ibot_loss, koleo_loss, sinkhorn
@@ -101,9 +102,10 @@ class SelfSupervision(nn.Module):
         backbone, heads = self.teacher.backbone, self.teacher.heads
         assert isinstance(backbone, Backbone) and isinstance(heads, nn.ModuleDict)
         out = self._run(backbone, seen, times)
-        cls = sinkhorn(heads["dino"](out.cls.mean(1)), temperature)
-        masked = out.patches[places]
-        return cls, sinkhorn(heads["ibot"](masked), temperature) if len(masked) else masked
+        shared = self.config.shared_centring and world_size() > 1
+        cls = sinkhorn(heads["dino"](out.cls.mean(1)), temperature, shared=shared)
+        masked = out.patches[places]  # where a process has any, all have: their number follows from the configuration
+        return cls, sinkhorn(heads["ibot"](masked), temperature, shared=shared) if len(masked) else masked
 
     def _ibot(self, student: BackboneOutput, targets: Tensor, places: Tensor) -> Tensor:
         masked = student.patches[places]

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures, videos and texts from folders and shards, written here in the formats that people have."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from omnistream.errors import InputError
+from omnistream_training.caption.config import CaptionConfig
+from omnistream_training.corpus.pictures import PictureSource
+from omnistream_training.corpus.store import Store
+from omnistream_training.corpus.texts import TextSource, question_of
+from omnistream_training.corpus.videos import VideoClipSource
+from omnistream_training.data.source import HELD_OUT, ClipRequest
+
+SIZE = (32, 32)
+RED = (200, 0, 0)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def jpeg(colour: tuple[int, int, int] = RED, size: tuple[int, int] = (48, 40)) -> bytes:
+    data = io.BytesIO()
+    Image.new("RGB", size, colour).save(data, "JPEG", quality=95)
+    return data.getvalue()
+
+
+def shard(path: Path, samples: list[dict[str, Any]]) -> Path:
+    """As webdataset.TarWriter lays it out: members of a sample one after the other, KEY.EXTENSION."""
+    webdataset = pytest.importorskip("webdataset")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with webdataset.TarWriter(str(path)) as sink:
+        for number, sample in enumerate(samples):
+            sink.write({"__key__": f"{number:06d}", **sample})
+    return path
+
+
+def picture_shards(root: Path) -> Path:
+    for number in range(3):
+        samples = [{"jpg": jpeg((10 * i, 80 * number, 0)), "json": {"caption": f"picture {i}"}} for i in range(6)]
+        shard(root / f"{number:06d}.tar", samples)
+    return root
+
+
+def request(numbers: range, frames: int = 1, stride: int = 1) -> ClipRequest:
+    return ClipRequest(numbers=numbers, frames=frames, size=SIZE, stride=stride)
+
+
+def video(path: Path, frames: int = 40, rate: int = 10) -> Path:
+    """Frame i is grey of level 5 i."""
+    av = pytest.importorskip("av")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=rate)
+        stream.width, stream.height, stream.gop_size = 64, 48, 8
+        for number in range(frames):
+            picture = np.full((48, 64, 3), 5 * number, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def test_pictures_of_shards_are_a_function_of_their_number(tmp_path: Path) -> None:
+    source = PictureSource(str(picture_shards(tmp_path / "shards")))
+    assert source.description.startswith("pictures: 3 shards")
+    batch = source.read(request(range(4)))
+    assert batch.images.shape == (4, 1, 3, 32, 32) and bool(batch.depth.isnan().all())
+    again = PictureSource(str(tmp_path / "shards")).read(request(range(4)))
+    assert bool((batch.images == again.images).all())
+    seen = {
+        tuple(source.read(request(range(n, n + 1))).images[0, 0, :2, 16, 16].mul(25.5).round().tolist())
+        for n in range(60)
+    }
+    assert len(seen) > 10  # of 15 for training
+    held = {
+        float(source.read(request(range(HELD_OUT + n, HELD_OUT + n + 1))).images[0, 0, 0, 16, 16]) for n in range(20)
+    }
+    assert len(held) == 1 and abs(held.pop() * 255 - 50) < 4  # the last sample of every shard
+
+
+def test_members_are_listed_once_and_read_where_they_lie(tmp_path: Path) -> None:
+    path = shard(tmp_path / "one.tar", [{"jpg": jpeg(), "txt": "red"}, {"seg.png": b"x", "txt": "no picture"}])
+    store = Store(path, ("jpg",))
+    (sample,) = store.samples(0)
+    assert sorted(sample.parts) == ["jpg", "txt"] and sample.parts["txt"].read() == b"red"
+    digest = store.digest()
+    shard(path, [{"jpg": jpeg(), "txt": "another"}] * 9)
+    assert Store(path, ("jpg",)).digest() != digest
+
+
+def test_a_damaged_sample_is_named_and_another_taken(tmp_path: Path, capsys: Any) -> None:
+    samples: list[dict[str, Any]] = [{"jpg": jpeg()} for _ in range(4)] + [{"jpg": b"no jpeg"}] * 4 + [{"jpg": jpeg()}]
+    path = shard(tmp_path / "000.tar", samples)
+    source = PictureSource(str(path))
+    assert source.read(request(range(24))).images.shape[0] == 24
+    assert 0 < len(source.sampler.damaged) <= 4
+    assert "000.tar: 000005.jpg: cannot be read as an image" in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"000\.tar: 00000\d\.jpg: cannot be read"):
+        PictureSource(str(path), "raise").read(request(range(24)))
+
+
+def test_a_shard_cut_short_and_one_that_is_none(tmp_path: Path) -> None:
+    path = picture_shards(tmp_path) / "000000.tar"
+    path.write_bytes(path.read_bytes()[:3000])
+    source = PictureSource(str(tmp_path))
+    assert len(source.read(request(range(3))).images) == 3
+    (tmp_path / "000001.tar").write_bytes(b"\x1f\x8b" + b"0" * 600)
+    (tmp_path / "000002.tar").write_bytes(b"?" * 600)
+    path.write_bytes(b"?" * 700)
+    with pytest.raises(InputError, match="50 samples in a row cannot be used; .* uncompressed tar"):
+        PictureSource(str(tmp_path)).read(request(range(1)))
+    with pytest.raises(InputError, match="no file that ends with jpg"):
+        PictureSource(str(tmp_path / "cache"))
+    with pytest.raises(InputError, match="nowhere does not exist"):
+        PictureSource(str(tmp_path / "nowhere"))
+
+
+def test_pictures_of_a_folder(tmp_path: Path) -> None:
+    for name in ("n01440764/a.JPEG", "n01440764/b.jpeg", "n01443537/c.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(jpeg())
+    source = PictureSource(str(tmp_path))
+    assert "3 samples" in source.description
+    assert float(source.read(request(range(1))).images[0, 0, 0].mean()) == pytest.approx(200 / 255, abs=0.02)
+    with pytest.raises(InputError, match="clips of 4 frames were asked for"):
+        source.read(request(range(1), frames=4))
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["files", "shards"])
+def test_clips_of_videos(tmp_path: Path, packed: bool) -> None:
+    path = video(tmp_path / "videos" / "a.mp4")
+    if packed:
+        shard(tmp_path / "shards" / "000.tar", [{"mp4": path.read_bytes()}] * 3)
+    source = VideoClipSource(str(tmp_path / ("shards" if packed else "videos")), 30.0)
+    batch = source.read(request(range(6), frames=4, stride=6))  # 0.2 s: every other frame
+    assert batch.images.shape == (6, 4, 3, 32, 32)
+    np.testing.assert_allclose(batch.times.numpy(), np.tile([0.0, 6, 12, 18], (6, 1)), atol=0.1)
+    levels = batch.images[:, :, 0, 16, 16].numpy() * 255 / 5
+    np.testing.assert_allclose(np.diff(levels), 2, atol=0.5)
+    assert len(set(levels[:, 0].round().tolist())) > 2  # begins anywhere
+    slow = source.read(request(range(2), frames=8, stride=600))  # longer than the video: slower steps
+    assert float(slow.times[0, -1]) <= 3.95 * 30 and bool((slow.times.diff() > 0).all())
+
+
+def test_a_video_that_is_too_short_or_none(tmp_path: Path) -> None:
+    video(tmp_path / "a.mp4", frames=3)
+    with pytest.raises(InputError, match=r"a\.mp4: 0\.30 s at 10 Hz; a clip takes 8 frames"):
+        VideoClipSource(str(tmp_path), 30.0, "raise").read(request(range(1), frames=8))
+    (tmp_path / "a.mp4").write_bytes(b"nothing")
+    with pytest.raises(InputError, match=r"a\.mp4: cannot be read as video"):
+        VideoClipSource(str(tmp_path), 30.0, "raise").read(request(range(1), frames=2))
+
+
+def llava(root: Path) -> Path:
+    (root / "coco").mkdir(parents=True)
+    (root / "coco" / "1.jpg").write_bytes(jpeg())
+    turns = [("human", "<image>\nWhat colour is it?"), ("gpt", "Red."), ("human", "Sure?"), ("gpt", "Yes.")]
+    entries: list[dict[str, Any]] = [
+        {"id": "a", "image": "coco/1.jpg", "conversations": [{"from": f, "value": v} for f, v in turns]},
+        {"id": "b", "conversations": []},
+    ]
+    (root / "data.json").write_text(json.dumps(entries))
+    return root / "data.json"
+
+
+def test_conversations_as_llava_has_them(tmp_path: Path, capsys: Any) -> None:
+    source = TextSource(str(llava(tmp_path)), CaptionConfig(size=SIZE))
+    assert "1 entries without an image are left out" in capsys.readouterr().err
+    asked = source.read(range(12), 0, "cpu")
+    assert asked.images.shape == (12, 1, 3, 32, 32)
+    assert {(q.ask, q.answer) for q in asked.questions} == {("What colour is it?", "Red."), ("Sure?", "Yes.")}
+    (tmp_path / "data.json").write_text('[{"image": "coco/1.jpg", "conversations": [{"from": "gpt"}]}]')
+    with pytest.raises(InputError, match=r"data\.json: entry 0: "):
+        TextSource(str(tmp_path / "data.json"), CaptionConfig(size=SIZE), "raise").read(range(1), 0, "cpu")
+    (tmp_path / "data.json").write_text('{"image": 1}')
+    with pytest.raises(InputError, match="expected a list of objects"):
+        TextSource(str(tmp_path / "data.json"), CaptionConfig(size=SIZE))
+
+
+def test_captions_and_boxes_beside_pictures(tmp_path: Path) -> None:
+    boxes = [[0, 9, 0.1, 0.2, 0.5, 1.0, 0.9]]
+    samples = [{"jpg": jpeg(), "json": {"caption": "A red cup on the table", "ref_exps": boxes}}] * 3
+    shard(tmp_path / "000.tar", samples)  # GRIT, as img2dataset writes it
+    asked = TextSource(str(tmp_path), CaptionConfig(size=SIZE)).read(range(20), 0, "cpu").questions
+    assert {q.answer for q in asked} == {"A red cup on the table", "100 200 500 999"}
+    assert {q.ask for q in asked} == {"Describe the picture.", "Where is the red cup?"}
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "x.jpg").write_bytes(jpeg())
+    (tmp_path / "folder" / "x.txt").write_text("a red plane\n")
+    (question,) = TextSource(str(tmp_path / "folder"), CaptionConfig(size=SIZE)).read(range(1), 0, "cpu").questions
+    assert (question.kind, question.answer) == ("describe", "a red plane")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is no JSON"),
+        ('{"text": "x"}', 'neither "conversations" nor a "caption"'),
+        ('{"caption": "x", "ref_exps": [[0, 1, 0.5, 0.2, 0.4, 1]]}', "phrase 'x' at .* a box in 0 .. 1"),
+        ('{"caption": "x", "ref_exps": [[0, 1]]}', "ref_exps is not"),
+    ],
+)
+def test_texts_that_say_nothing(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "x.json").write_text(content)
+    (tmp_path / "x.jpg").write_bytes(jpeg())
+    (sample,) = Store(tmp_path, ("json",)).samples(0)
+    draw = random.Random(0)
+    with pytest.raises(InputError, match=message):
+        for _ in range(20):  # a box is asked for every other time
+            question_of(sample, draw)
+
+
+def test_the_shards_are_plain_tars(tmp_path: Path) -> None:
+    with tarfile.open(shard(tmp_path / "a.tar", [{"jpg": jpeg()}])) as tar:
+        assert tar.getnames() == ["000000.jpg"]
