@@ -5,8 +5,8 @@
     .venv/bin/python tools/generate_reference.py [--check]
 
 Parameters and topics come from the nodes' own tables, services from a perception node that is really started, messages
-from the comments of the .msg and .srv files. With --check nothing is written and the exit code is 1 when the file
-differs: a reference that can drift would be wrong one day.
+from the comments of the .msg, .srv and .action files. With --check nothing is written and the exit code is 1 when the
+file differs: a reference that can drift would be wrong one day.
 """
 
 from __future__ import annotations
@@ -94,6 +94,8 @@ def reference() -> str:
         table(("topic", "type", "what"), [(f"`{name}`", *rest) for name, *rest in policy.LISTENS]),
         "### Services\n",
         table(("service", "type", "what"), [(f"`{name}`", *rest) for name, *rest in policy.SERVICES]),
+        "### Actions\n",
+        named_table("action", policy.ACTIONS),
         "### Parameters\n",
         parameter_table((*LIFECYCLE_PARAMETERS, *policy.NODE)),
         "## camera_source\n",
@@ -110,8 +112,8 @@ def reference() -> str:
         named_table("service", simulator.SERVICES),
         "### Parameters\n",
         parameter_table(simulator.PARAMETERS),
-        "## Messages and services\n",
-        *(interface(path) for kind in ("msg", "srv") for path in sorted((MESSAGES / kind).glob(f"*.{kind}"))),
+        "## Messages, services and actions\n",
+        *(interface(path) for kind in ("msg", "srv", "action") for path in sorted((MESSAGES / kind).glob(f"*.{kind}"))),
     ]
     return "\n".join(parts)
 

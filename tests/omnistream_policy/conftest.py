@@ -140,6 +140,8 @@ class Robot:
         self.showing = threading.Event()
         self.picture: np.ndarray | None = None
         self.offset = 0.0
+        self.damage: Callable[[Image], None] = lambda message: None
+        """Done to each picture before it is sent."""
         self._ended = threading.Event()
         self._random = np.random.default_rng(0)
         self._publisher = graph.node.create_publisher(Image, "/front/image_raw", 5)
@@ -157,7 +159,9 @@ class Robot:
                 if picture is None:
                     picture = self._random.integers(0, 256, (SIZE, SIZE, 3), np.uint8)
                 stamp = images.seconds_to_stamp(self.stamped() + self.offset)
-                self._publisher.publish(images.image_message(picture, Header(stamp=stamp, frame_id="optical")))
+                message = images.image_message(picture, Header(stamp=stamp, frame_id="optical"))
+                self.damage(message)
+                self._publisher.publish(message)
 
     def close(self) -> None:
         self._ended.set()

@@ -6,9 +6,11 @@ from __future__ import annotations
 import signal
 import threading
 import time
+import types
 from collections.abc import Callable, Iterator
 
 import pytest
+from rclpy.duration import Duration
 from rosgraph_msgs.msg import Clock
 
 from omnistream_msgs.msg import PolicyStatus
@@ -72,6 +74,31 @@ def test_a_clock_that_jumps_stops_it_until_somebody_looks(
     one.run()
     clock.now += jump
     one.stopped(S.STATE_DISABLED, "clock_jump")
+    assert one.call("start").success
+    count = len(one.twists)
+    one.graph.wait(lambda: any(map(moves, one.twists[count:])), "it to move again", 20)
+
+
+@pytest.mark.parametrize("step", [-3600.0, 3600.0])
+def test_a_system_clock_that_is_set_stops_it_until_somebody_looks(
+    start_node: Callable[..., PolicyNode],
+    robot: Callable[..., Robot],
+    monkeypatch: pytest.MonkeyPatch,
+    step: float,
+) -> None:
+    """Of that rclpy says nothing; and a timer of that clock would wait for the old time, an hour long."""
+    node = start_node()
+    offset = [0.0]
+    one = robot(stamped=lambda: time.time() + offset[0])
+    one.run()
+    timer, clock = node._loop._timer, node.get_clock()  # type: ignore[union-attr]
+    moved = types.SimpleNamespace(
+        now=lambda: clock.now() + Duration(nanoseconds=round(offset[0] * 1e9)), ros_time_is_active=False
+    )
+    monkeypatch.setattr(node, "get_clock", lambda: moved)
+    offset[0] = step
+    one.stopped(S.STATE_DISABLED, "clock_jump")
+    assert node._loop._timer is not timer  # type: ignore[union-attr]
     assert one.call("start").success
     count = len(one.twists)
     one.graph.wait(lambda: any(map(moves, one.twists[count:])), "it to move again", 20)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,13 +12,14 @@ import numpy as np
 import pytest
 import torch
 from geometry_msgs.msg import TwistStamped
+from sensor_msgs.msg import Image
 from std_msgs.msg import Bool
 
 from omnistream.contract import Action, Dimension, Gripper, save_contract
 from omnistream_msgs.msg import ActionChunk, PolicyStatus
 from omnistream_policy.node import PolicyNode
 from omnistream_ros.testing import Graph
-from tests.omnistream_policy.conftest import LIMIT, MOVES, Robot, contract, moves, numbers
+from tests.omnistream_policy.conftest import LIMIT, MOVES, SIZE, Robot, contract, moves, numbers
 
 S = PolicyStatus
 Start = Callable[..., PolicyNode]
@@ -70,24 +72,90 @@ def test_camera_frozen(start_node: Start, robot: MakeRobot) -> None:
 
 
 def test_stamps_that_are_too_old_or_of_the_future(start_node: Start, robot: MakeRobot) -> None:
-    """New messages with a dead clock are no new observations."""
+    """New messages with a dead clock are no new observations; and one stamp of tomorrow is not waited for."""
     start_node()
     one = robot()
     one.run()
-    one.offset = 30.0
-    one.stopped(S.STATE_HOLDING, "observation_age")
+    for offset in (30.0, -30.0):
+        one.offset = offset
+        one.stopped(S.STATE_HOLDING, "observation_age")
+        count, one.offset = len(one.twists), 0.0
+        one.graph.wait(lambda: any(map(moves, one.twists[count:])), "it to go on by itself", 20)  # noqa: B023
+    assert any(drop.reason == "ahead" for drop in one.statuses[-1].drops)
+
+
+def not_a_number(message: Image) -> None:
+    pixels = np.full((SIZE, SIZE, 3), 0.5, np.float32)
+    pixels[3, 4, 1] = np.nan
+    message.encoding, message.step, message.data = "32FC3", SIZE * 12, pixels.tobytes()
+
+
+def cut_off(message: Image) -> None:
+    message.data = message.data[: SIZE * 7]
+
+
+def of_another_kind(message: Image) -> None:
+    message.encoding = "jpeg of a sort"
+
+
+def of_another_size(message: Image) -> None:
+    message.height, message.data = SIZE // 2, message.data[: SIZE // 2 * SIZE * 3]
+
+
+@pytest.mark.parametrize("damage", [not_a_number, cut_off, of_another_kind])
+def test_damaged_pictures_are_no_observations(
+    start_node: Start, robot: MakeRobot, damage: Callable[[Image], None]
+) -> None:
+    start_node()
+    one = robot()
+    one.run()
+    one.damage = damage
+    status = one.stopped(S.STATE_HOLDING, "observation_age")
+    assert any(drop.reason == "malformed" for drop in status.drops)
+    count, one.damage = len(one.twists), lambda message: None
+    one.graph.wait(lambda: any(map(moves, one.twists[count:])), "it to go on by itself", 20)
+
+
+def test_pictures_of_another_size_than_the_contracts_are_a_fault(start_node: Start, robot: MakeRobot) -> None:
+    start_node()
+    one = robot()
+    one.run()
+    one.damage = of_another_size
+    assert "[32, 64, 3]; the contract says [64, 64, 3]" in one.stopped(S.STATE_DISABLED, "fault").detail
 
 
 def test_inference_stall(start_node: Start, robot: MakeRobot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One inference takes 500 ms longer than the deadline allows; the robot stands still meanwhile, and goes on."""
     node = start_node(inference_deadline=0.3, max_observation_age=5.0)
     one = robot()
     one.run()
     session = node._thinking.session  # type: ignore[union-attr]
-    act = session.act
-    monkeypatch.setattr(session, "act", lambda *a: (time.sleep(1.5), act(*a))[1])
-    one.graph.wait(lambda: any(d.reason == "inference_deadline" for d in one.statuses[-1].stops), "the deadline", 20)
-    begin = next(i for i, s in enumerate(one.statuses) if any(d.reason == "inference_deadline" for d in s.stops))
-    assert one.statuses[begin].state == S.STATE_HOLDING
+    act, stalls = session.act, iter([0.8])
+    monkeypatch.setattr(session, "act", lambda *a: (time.sleep(next(stalls, 0.0)), act(*a))[1])
+    one.graph.wait(lambda: any(s.reason == "inference_deadline" for s in one.statuses), "the deadline", 20)
+    late = next(s for s in one.statuses if s.reason == "inference_deadline")
+    assert late.state == S.STATE_HOLDING
+    count = len(one.twists)
+    one.graph.wait(lambda: any(map(moves, one.twists[count:])), "it to go on by itself", 20)
+
+
+def test_activated_again_while_the_last_inference_is_still_in_hand(
+    start_node: Start, robot: MakeRobot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step outlives the deactivation that does not wait for it; the node must think again, not starve."""
+    node = start_node()
+    one = robot()
+    one.run()
+    session = node._thinking.session  # type: ignore[union-attr]
+    act, stalls, stalled = session.act, iter([1.5]), threading.Event()
+    monkeypatch.setattr(session, "act", lambda *a: (stalled.set(), time.sleep(next(stalls, 0.0)), act(*a))[2])
+    monkeypatch.setattr("omnistream_policy.node.STEP_TIMEOUT", 0.05)
+    assert stalled.wait(10)
+    node._attempt(node.trigger_deactivate)
+    node._attempt(node.trigger_activate)
+    count = len(one.twists)
+    assert one.call("start").success
+    one.graph.wait(lambda: any(map(moves, one.twists[count:])), "it to move again", 20)
 
 
 def test_nan_action(start_node: Start, robot: MakeRobot) -> None:

@@ -14,7 +14,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import Image, JointState
 
 from omnistream.contract import Contract
-from omnistream.policy.intake import STATE, Intake, camera_topics
+from omnistream.policy.intake import STATE, Intake, camera_topics, stamp_of
 from omnistream.policy.settings import JOINTS
 from omnistream.sync.aligner import Observation
 from omnistream_msgs.msg import FeatureMap
@@ -42,6 +42,7 @@ class Inputs(Intake):
         super().__init__(parameters, contract, state)
         self._node, self._parameters = node, parameters
         self._observed = observed
+        self._ahead = round(parameters["max_observation_age"] * 1e9)
         self._subscriptions: list[Any] = []
         self._group = MutuallyExclusiveCallbackGroup()
 
@@ -59,7 +60,7 @@ class Inputs(Intake):
         kind = FeatureMap if self._parameters["source"] == "features" else Image
         for name, topic in self.topics().items():
             if name == STATE:
-                self._listen(JointState, topic, lambda m: self._tell(self.add_state(m, time.monotonic_ns())), qos)
+                self._listen(JointState, topic, self._on_state, qos)
             else:
                 self._listen(kind, topic, partial(self._on_picture, name), qos)
         if self.located:
@@ -80,7 +81,18 @@ class Inputs(Intake):
         )
 
     def _on_picture(self, name: str, message: Image | FeatureMap) -> None:
-        self._tell(self.add_picture(name, message, time.monotonic_ns()))
+        if not self._early(message):
+            self._tell(self.add_picture(name, message, time.monotonic_ns()))
+
+    def _on_state(self, message: JointState) -> None:
+        if not self._early(message):
+            self._tell(self.add_state(message, time.monotonic_ns()))
+
+    def _early(self, message: Any) -> bool:
+        """Whether it is of the future. Taken, it would hold up whatever comes until that is now."""
+        early = stamp_of(message) - self._node.get_clock().now().nanoseconds > self._ahead
+        self.drops["ahead"] += early
+        return bool(early)
 
     def _tell(self, observations: list[Observation]) -> None:
         for observation in observations:

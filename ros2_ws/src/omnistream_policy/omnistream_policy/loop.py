@@ -31,6 +31,8 @@ from .outputs import Outputs
 
 LOCK_TIMEOUT = 0.05
 """Seconds after which a stop leaves even if somebody holds the lock."""
+CLOCK_STEP = 0.5
+"""Seconds by which the system's clock may part from the steady one between two looks; more is a clock that was set."""
 
 
 class Halted(ConfigError):
@@ -46,6 +48,7 @@ class Loop:
         busy: for how long the inference in hand has been at work, s.
         instructed: whether there is an instruction to follow.
         changed: called after the permission to move changed, from any thread.
+        jumped: called, from the watchdog, when somebody set the system's clock. rclpy tells of simulated time alone.
         broken: called with a sentence when the loop itself fails; a stop has been sent then.
     """
 
@@ -59,6 +62,7 @@ class Loop:
         busy: Callable[[float], float],
         instructed: Callable[[], bool],
         changed: Callable[[], Any],
+        jumped: Callable[[], None],
         broken: Callable[[str], None],
     ) -> None:
         self.drive = drive
@@ -69,7 +73,8 @@ class Loop:
         """Stops that somebody or something decided on, e-stops included."""
         self.latencies = {"tick": LatencyWindow(1200), "jitter": LatencyWindow(1200)}
         self._node, self._inputs, self._outputs, self._execute = node, inputs, outputs, execute
-        self._busy, self._instructed, self._changed, self._broken = busy, instructed, changed, broken
+        self._busy, self._instructed, self._changed = busy, instructed, changed
+        self._jumped, self._broken = jumped, broken
         self._period = drive.control.settings.limits.period
         self._lock = threading.RLock()
         self._group = MutuallyExclusiveCallbackGroup()
@@ -88,17 +93,16 @@ class Loop:
         """Ticks from now on; nothing leaves before a start."""
         self._ending.clear()
         self._last_tick = None
-        self._timer = self._node.create_timer(self._period, self._on_timer, callback_group=self._group)
+        self._start_timer()
         self._watchdog = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self._watchdog.start()
 
     def end(self, reason: Stop) -> None:
         """A stop command first, then no more ticks."""
         self.stop(reason, "")
-        self._ending.set()
-        if self._timer is not None:
-            self._node.destroy_timer(self._timer)
-            self._timer = None
+        with self._locked():
+            self._ending.set()
+            self._stop_timer()
         if self._watchdog is not None and self._watchdog is not threading.current_thread():
             self._watchdog.join(timeout=1.0)
         self._watchdog = None
@@ -194,13 +198,36 @@ class Loop:
 
     def _watch(self) -> None:
         """Stops a robot whose control loop stands still: /clock stopped, the executor hangs in a callback."""
-        limit = self.control.settings.gates.max_tick_gap
+        limit, before = self.control.settings.gates.max_tick_gap, self._offset()
         while not self._ending.wait(min(self._period, limit / 4)):
+            offset = self._offset()
+            parted = max(offset[0] - before[1], before[0] - offset[1])
+            before = offset
+            if parted > CLOCK_STEP and not self._node.get_clock().ros_time_is_active:
+                self._jumped()
+                self._start_timer()  # the old one waits for the time that it knew
             last = self._last_tick
             if last is None or not self.control.running or time.monotonic() - last <= limit:
                 continue
             self._send_stop(lambda stamp, now: self.drive.hold(Stop.TICK_LATE, stamp=stamp, now=now))
             self._tell()
+
+    def _offset(self) -> tuple[float, float]:
+        """ROS time less steady time, s: at least, at most. Bounds, as the thread may be held up between two clocks."""
+        before = time.monotonic()
+        ros = self._node.get_clock().now().nanoseconds / 1e9
+        return ros - time.monotonic(), ros - before
+
+    def _start_timer(self) -> None:
+        with self._locked():
+            self._stop_timer()
+            if not self._ending.is_set():
+                self._timer = self._node.create_timer(self._period, self._on_timer, callback_group=self._group)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._node.destroy_timer(self._timer)
+            self._timer = None
 
     def _send_stop(self, decide: Callable[[int, float], list[Outgoing]]) -> None:
         """Decides (given ROS time in ns and steady time) and sends; after `LOCK_TIMEOUT` even without the lock."""

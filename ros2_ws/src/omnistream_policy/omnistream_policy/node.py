@@ -51,7 +51,7 @@ from .parameters import NODE
 from .status import STATES, fill, permission_report, timing_report
 from .thinking import Thinking
 
-RIVAL_PERIOD = 0.2
+RIVAL_PERIOD = 0.05
 """Seconds between two looks at who else publishes commands."""
 STEP_TIMEOUT = 2.0
 """Seconds that a transition waits for the inference in hand; the stop command has left long before."""
@@ -112,6 +112,7 @@ class PolicyNode(ManagedNode):
                 busy=thinking.busy,
                 instructed=lambda: bool(self._instruction),
                 changed=self._status_signal.trigger,
+                jumped=self._on_clock_jump,
                 broken=self.raise_fault,
             )
             self._chunks = self.create_lifecycle_publisher(ActionChunkMessage, "~/chunk", qos_profile("reliable"))
@@ -390,7 +391,7 @@ class PolicyNode(ManagedNode):
 
     # ---------------------------------------------------------------- events, status and diagnostics
 
-    def _on_clock_jump(self, _jump: TimeJump) -> None:
+    def _on_clock_jump(self, _jump: TimeJump | None = None) -> None:
         """Simulated time was restarted, or a clock was set: stamps before and after do not belong together."""
         if self.state is State.ACTIVE and self._loop is not None:
             self.get_logger().warning("the clock jumped: stopped, and everything that was seen is forgotten")
@@ -407,10 +408,9 @@ class PolicyNode(ManagedNode):
     def _look_for_rivals(self) -> None:
         if self._loop is None or self._outputs is None or self.parameters["dry_run"]:
             return
-        rivals = self._outputs.rivals()
-        if rivals and not self._loop.rivals:
-            self._loop.detail = f"somebody else publishes on {', '.join(rivals)}"
-        self._loop.rivals = rivals
+        before, self._loop.rivals = self._loop.rivals, self._outputs.rivals()
+        if self._loop.rivals and not before and self._loop.control.guard.mode in (Mode.HOLDING, Mode.RUNNING):
+            self._loop.stop(Stop.RIVAL, f"somebody else publishes on {', '.join(self._loop.rivals)}")
 
     def _make_status(self) -> None:
         self._status = self.create_publisher(PolicyStatus, "~/status", qos_profile("latched"))

@@ -76,7 +76,8 @@ class Outputs:
         """What will leave, a sentence each: for people, before anything does."""
         limits, action = self._settings.limits, self._settings.contract.action
         names = [self._settings.contract.action_names[i] for i in action.arm]
-        lines = [f"commands ({action.mode}, frame {self._frame}, {1 / limits.period:g} Hz): {', '.join(self.topics)}"]
+        kinds = [f"{topic} ({KINDS.get(name, Float64).__name__})" for name, topic in self.topic_of.items()]
+        lines = [f"commands ({action.mode}, frame {self._frame}, {1 / limits.period:g} Hz): {', '.join(kinds)}"]
         for i, name in enumerate(names):
             unit = "rad" if action.dimensions[action.arm[i]].unit.startswith("rad") else "SI"
             bounds = f" within {limits.lower[i]:g} .. {limits.upper[i]:g}" if limits.bounded else ""
