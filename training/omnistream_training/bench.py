@@ -24,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from omnistream_training.budget import synchronise
 from omnistream_training.config import Stage, TrainConfig
 from omnistream_training.data.feed import Feed
+from omnistream_training.journal import processor
 from omnistream_training.learner import Learner
 from omnistream_training.presets import preset
 from omnistream_training.running import resolve_device
@@ -61,7 +62,7 @@ def bench(config: TrainConfig, device: str) -> dict[str, Any]:
     """All stages of `config`, and what they were measured on."""
     peaks = {name: gemm_peak(device, dtype) for name, dtype in PRECISIONS.items()}
     return {
-        "machine": torch.cuda.get_device_name() if device == "cuda" else _processor(),
+        "machine": torch.cuda.get_device_name() if device == "cuda" else processor(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "precision": config.precision,
@@ -97,7 +98,7 @@ def bench_stage(config: TrainConfig, stage: Stage, device: str, peaks: dict[str,
         learner.gradient(batch)
     with FlopCounterMode(display=False) as optimiser:
         learner.update()
-    now = _clock(device)
+    now = clock(device)
     waited, start, wall = 0.0, now(), time.perf_counter()
     for step in range(1, WARM_STEPS + TIMED_STEPS):
         if step == WARM_STEPS:
@@ -128,7 +129,7 @@ def bench_stage(config: TrainConfig, stage: Stage, device: str, peaks: dict[str,
 
 def gemm_peak(device: str, dtype: torch.dtype) -> float:
     """FLOP/s of the best of a few square matrix products on random data."""
-    now, best = _clock(device), 0.0
+    now, best = clock(device), 0.0
     for n in (1024, 2048) if device == "cpu" else (4096, 8192):
         a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
         a @ b
@@ -141,17 +142,11 @@ def gemm_peak(device: str, dtype: torch.dtype) -> float:
     return best
 
 
-def _clock(device: str) -> Callable[[], float]:
+def clock(device: str) -> Callable[[], float]:
     """Seconds: of the wall beside a GPU, of the processor per thread on a CPU."""
     if device != "cpu":
         return time.perf_counter
     return lambda: time.process_time() / torch.get_num_threads()
-
-
-def _processor() -> str:
-    from omnistream.cli.info import machine
-
-    return str(machine().values["processor"])
 
 
 def _write(path: Path, report: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ from omnistream_training.checkpointing import averaged, load_state, save_state, 
 from omnistream_training.config import TrainConfig
 from omnistream_training.data.batch import ClipBatch
 from omnistream_training.data.feed import Feed
-from omnistream_training.journal import Journal, duration
+from omnistream_training.journal import Journal, duration, processor
 from omnistream_training.learner import Learner, Progress
 from omnistream_training.meter import Meter
 from omnistream_training.optim import rate_at
@@ -163,6 +163,7 @@ class GeometryTrainer:
             "start",
             self.progress.step,
             device=str(self.device) if self.device.type == "cpu" else torch.cuda.get_device_name(self.device),
+            processor=processor(),
             torch=torch.__version__,
             threads=torch.get_num_threads(),
             source=self.feed.description,

@@ -90,3 +90,10 @@ def _tensorboard(folder: Path) -> Any:
         print(f"TensorBoard is not installed ({error}); log.jsonl has the same numbers", file=sys.stderr)
         return None
     return SummaryWriter(str(folder / "tensorboard"))
+
+
+def processor() -> str:
+    """The name of this machine's processor."""
+    from omnistream.cli.info import machine
+
+    return str(machine().values["processor"])

@@ -20,7 +20,7 @@ def run(tmp_path: Path, model) -> Path:  # type: ignore[no-untyped-def]
     folder = tmp_path / "run"
     save_config(TrainConfig(), folder / "config.yaml")
     save_model(model, folder / "weights", made_by="test")
-    start = {"kind": "start", "step": 0, "device": "cpu", "threads": 2, "source": "live worlds"}
+    start = {"kind": "start", "step": 0, "device": "cpu", "processor": "Abacus", "threads": 2, "source": "live worlds"}
     train = {"kind": "train", "step": 10, "frames_seen": 100, "seconds": 1800.0, "waiting": 0.1}
     later = {**train, "step": 20, "frames_seen": 200, "seconds": 5400.0, "waiting": 0.3}
     (folder / "log.jsonl").write_text("\n".join(json.dumps(line) for line in (start, train, start, later)) + "\n")
@@ -38,7 +38,7 @@ def test_data_cost_numbers_and_limits(run: Path, data: Path, tmp_path: Path, mod
     assert card(run, tmp_path / "card.md", results) == 0
     text = (tmp_path / "card.md").read_text()
     assert f"| model hash | {model_hash(model)} |" in text
-    assert "200 frames and 4.00 core hours" in text and "| 25.0% | CPU, 2 thread(s) |" in text
+    assert "200 frames and 4.00 core hours" in text and "| 25.0% | Abacus, 2 thread(s) |" in text
     assert "It has never seen a real photograph" in text
     assert "Frames per sequence: 8" in text and "| straight line |" in text and "| frame by frame |" in text
     row = next(row for row in json.loads(results.read_text())["rows"] if row["frames"] == 8)
