@@ -14,12 +14,13 @@ from omnistream.geometry import rigid
 from omnistream.model.config import preset
 from omnistream.stream.gate import DropReason
 from omnistream.stream.policy import parse_policy
+from omnistream.stream.rectify import distort
 from omnistream.weights import random_model
 from omnistream_perception import memory
 from omnistream_perception.calibration import Calibration
 from omnistream_perception.monitor import Monitor
 from omnistream_perception.motion import OPTICAL_TO_BODY, MotionTracker, odometry_message
-from omnistream_perception.rectify import Rectifier, distort
+from omnistream_perception.rectify import Rectifier
 from omnistream_ros.diagnostics import Level
 from omnistream_ros.images import camera_info_message, intrinsics
 from omnistream_ros.latency import RateWindow

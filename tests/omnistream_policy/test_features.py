@@ -46,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, backbone: OmniStream) -> Pa
 
 @pytest.fixture
 def see(graph: Graph, folder: Path) -> Callable[..., PerceptionNode]:
-    def see(weights: str = "weights", policy: str = SEEING.vision.stream) -> PerceptionNode:
+    def see(weights: str = "weights", policy: str = SEEING.vision.stream, **more: Any) -> PerceptionNode:
         given: dict[str, Any] = {
             "weights": str(folder / weights),
             "policy": policy,
@@ -56,7 +56,7 @@ def see(graph: Graph, folder: Path) -> Callable[..., PerceptionNode]:
             "dtype": "float32",
             "engine": "torch",
         }
-        overrides = [Parameter(key, value=value) for key, value in given.items()]
+        overrides = [Parameter(key, value=value) for key, value in (given | more).items()]
         node = graph.add(PerceptionNode("perception", context=graph.context, parameter_overrides=overrides))
         graph.wait(lambda: node.state is State.ACTIVE or node.fault, "perception to become active", 30)
         assert node.state is State.ACTIVE, node.fault

@@ -13,10 +13,11 @@ import pytest
 from geometry_msgs.msg import TwistStamped
 from sensor_msgs.msg import Image
 from std_msgs.msg import Float64
+from std_srvs.srv import Trigger
 
 from omnistream.cli.replay import main
 from omnistream.io.bag_writer import BagWriter
-from omnistream.policy.runlog import read_run_log
+from omnistream.io.run_log import read_run_log
 from omnistream.weights import model_hash, random_model, save_model
 from omnistream_msgs.msg import FeatureMap
 from omnistream_policy.node import PolicyNode
@@ -117,7 +118,7 @@ def test_a_live_run_is_replayed_bit_by_bit(
     assert code == 0 and not report["equal"] and report["predictions_different"] == report["predictions"]
 
 
-def test_a_run_on_perceptions_features_is_replayed_from_them(
+def test_a_run_on_perceptions_features_is_replayed_from_features_and_from_pictures(
     graph: Graph,
     tmp_path: Path,
     folder: Path,  # noqa: F811
@@ -126,18 +127,33 @@ def test_a_run_on_perceptions_features_is_replayed_from_them(
     robot: Callable[..., Robot],
     run_log: Callable[[], Path],
 ) -> None:
-    see()
-    node = start_node(policy=str(folder / "policy"), run_log=str(tmp_path / "logs"), **FEATURES)
-    recording = Recording(graph, tmp_path / "bag", ("/perception/features", "/policy/twist"))
+    """From what perception published, and from what it saw: then both nodes are made again."""
+    logs = str(tmp_path / "logs")
+    perception = see(run_log=logs)
+    node = start_node(policy=str(folder / "policy"), run_log=logs, **FEATURES)
+    features = Recording(graph, tmp_path / "features", ("/perception/features", "/policy/twist"))
+    pictures = Recording(graph, tmp_path / "pictures", ("/front/image_raw", "/policy/twist"))
     one = robot()
     one.run()
     graph.wait(lambda: len(one.twists) > 20, "commands", 30)
+    assert graph.call(Trigger, "/perception/reset").success
+    count = len(one.twists)
+    graph.wait(lambda: len(one.twists) > count + 5, "commands", 30)
     node.stop()
     one.close()
     time.sleep(0.3)
-    recording.close()
-    code, report = replayed(recording.path, run_log(), tmp_path)
+    perception.stop()
+    features.close()
+    pictures.close()
+    code, report = replayed(features.path, run_log(), tmp_path)
     assert code == 0 and report["equal"] and report["predictions"] > 5
+    seen = next((tmp_path / "logs").glob("perception-*.jsonl"))
+    code, report = replayed(pictures.path, run_log(), tmp_path, "--perception", str(seen))
+    assert code == 0 and report["equal"] and report["perception"]["equal"] and report["perception"]["images"] > 20
+    path = tmp_path / "alone.json"
+    assert main([str(pictures.path), "--perception", str(seen), "--report", str(path)]) == 0
+    alone = json.loads(path.read_text())["perception"]
+    assert alone["equal"] and alone["result_hash"] == report["perception"]["result_hash"] == alone["live_hash"]
 
 
 def test_a_folder_that_cannot_be_written_is_said_at_configure(

@@ -11,6 +11,7 @@ from sensor_msgs.msg import CameraInfo
 
 from omnistream.errors import InputError
 from omnistream.io.topic_names import is_rectified_topic
+from omnistream.stream.rectify import Undistortion
 from omnistream_ros import images
 
 from .rectify import Rectifier, is_distorted
@@ -53,23 +54,30 @@ class Calibration:
 
     def rectify(self, image: NDArray[np.uint8], info: CameraInfo | None) -> tuple[NDArray[np.uint8], CameraInfo | None]:
         """The image and CameraInfo to go on with."""
+        undistort, info = self.undistortion((image.shape[0], image.shape[1]), info)
+        return (image if undistort is None else undistort(image)), info
+
+    def undistortion(
+        self, size: tuple[int, int], info: CameraInfo | None
+    ) -> tuple[Undistortion | None, CameraInfo | None]:
+        """What to do to images of `size` (height, width), None for nothing; and the CameraInfo to go on with."""
         if info is None or not is_distorted(info):
-            return image, info
+            return None, info
         if is_rectified_topic(self.topic):
-            return image, _rectified(info)
+            return None, _rectified(info)
         if not self._rectify:
             self._say(
                 "distorted",
                 f"images are distorted ({info.distortion_model}, D = {[round(float(v), 4) for v in info.d]}) and used "
                 "as they are: points bend towards the edge; set rectify to auto, or subscribe to a rectified topic",
             )
-            return image, info
+            return None, info
         try:
-            rectifier = self._rectifier_for(info, (image.shape[0], image.shape[1]))
+            rectifier = self._rectifier_for(info, size)
         except InputError as error:
             self._say("model", f"{error}; images are used as they are")
-            return image, info
-        return rectifier(image), rectifier.info
+            return None, info
+        return rectifier.undistortion, rectifier.info
 
     def _rectifier_for(self, info: CameraInfo, size: tuple[int, int]) -> Rectifier:
         if self._rectifier is None or self._rectifier_of is not info:  # `update` keeps the object while nothing changes

@@ -3,7 +3,7 @@
 
 The subscription callback checks what costs nothing and hands over; `process`, on the worker thread, does the rest:
 
-    rate limit -> decode -> gate (step, drop or reset) -> undistort -> step -> publish
+    rate limit -> decode -> gate, undistort and step (`omnistream.stream.camera`) -> publish
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from omnistream.errors import InputError, StreamFull
-from omnistream.io.pixels import IMAGE_ENCODINGS
+from omnistream.errors import InputError
+from omnistream.io.pixels import IMAGE_ENCODINGS, checksum
+from omnistream.io.run_log import RunLog
+from omnistream.stream.camera import CameraStream, Taken
 from omnistream.stream.gate import DropReason, ResetReason, StreamGate
 from omnistream.stream.result import StepResult
 from omnistream.stream.session import StreamSession
@@ -57,6 +59,7 @@ class Camera:
         changed: called after a reset.
         static_transforms: where the extrinsic is looked up; None when no /tf_static is needed or available.
         transform_publisher: None where tf2_msgs is missing.
+        log: where everything that decides about results is written down.
     """
 
     def __init__(
@@ -69,9 +72,9 @@ class Camera:
         changed: Callable[[], object],
         static_transforms: StaticTransforms | None,
         transform_publisher: TransformPublisher | None,
+        log: RunLog | None = None,
     ) -> None:
         self.settings = settings
-        self.session = session
         self.monitor = Monitor(node.get_logger().warning)
         self.motion = MotionTracker(settings.base_frame)
         self._node = node
@@ -83,7 +86,8 @@ class Camera:
         self._T_base_camera = settings.T_base_camera
         self._said_no_extrinsic = False
         parameters = node.parameters
-        self._gate = StreamGate(parameters["time_base"], parameters["max_gap"])
+        gate = StreamGate(parameters["time_base"], parameters["max_gap"])
+        self.stream = CameraStream(settings.name, session, gate, log)
         rectify = parameters["rectify"] == "auto"
         self._calibration = Calibration(rectify, settings.image_topic, node.get_logger().warning)
         self._subscriptions: list[object] = []
@@ -91,6 +95,11 @@ class Camera:
         self._last_data: object = None
         self._failures = 0
         self._make_outputs()
+
+    @property
+    def session(self) -> StreamSession:
+        """The stream."""
+        return self.stream.session
 
     # ---------------------------------------------------------------- executor thread
 
@@ -154,21 +163,19 @@ class Camera:
 
     def reset(self, reason: ResetReason, stamp_ns: int | None = None) -> None:
         """Forgets all frames; the next image is frame 0. Odometry goes on from its last pose."""
-        self.session.reset()
-        self._gate.reset()
+        self.stream.reset()
         self._begin_segment(reason, stamp_ns)
 
     def replace_session(self, session: StreamSession, reason: ResetReason) -> None:
         """Goes on with another stream (new policy or new weights); topics follow what its checkpoint has."""
         before = (self.session.outputs, self.session.scale)
-        self.session = session
+        self.stream.replace(session)
         if (session.outputs, session.scale) != before:
             active = bool(self._subscriptions)
             self.outputs.destroy()
             self._make_outputs()
             if active:
                 self.outputs.enable()
-        self._gate.reset()
         self._failures = 0
         self._begin_segment(reason, None)
 
@@ -186,45 +193,54 @@ class Camera:
         except InputError as error:
             self.monitor.dropped(_why(message), f"{self.topic}: {error}")
             return False
-        size = (image.shape[0], image.shape[1])
-        info = self._calibration.of(size)
-        K = None if info is None else images.intrinsics(info)
-        verdict = self._gate.check(stamp, size, message.header.frame_id, K)
-        if verdict.action == "drop":
-            self.monitor.dropped(DropReason(verdict.reason), f"{self.topic}: {verdict.detail}")
+        decoded = time.perf_counter()
+        taken, info = self._take(image, message)
+        if taken.dropped is not None:
+            self.monitor.dropped(taken.dropped, f"{self.topic}: {taken.detail}")
             return False
-        if verdict.action == "reset":
-            self._node.get_logger().info(f"{self.topic}: reset ({verdict.reason}): {verdict.detail}")
-            self.session.reset()
-            self._begin_segment(ResetReason(verdict.reason), images.stamp_to_ns(message.header.stamp))
-        self._note(message)
-        image, info = self._calibration.rectify(image, info)
-        prepared = time.perf_counter()
-        result = self._step(image, stamp, calibrated=info is not None)
+        assert taken.result is not None
         stepped = time.perf_counter()
         self._last_stamp = stamp
         try:
-            motion = self._motion(result, message)
+            motion = self._motion(taken.result, message)
             stream = self.session
             identity = (stream.backbone_hash, str(stream.policy), stream.frames_seen)
-            self.outputs.publish(result, image, message.header, info, motion, *identity)
+            self.outputs.publish(taken.result, taken.image, message.header, info, motion, *identity)
         except Exception as error:  # unlike a step that fails, this leaves the frame in the stream's memory
             self._count_failure(error, DropReason.PUBLISH_FAILED)
             return True
         self._failures = 0
         self.monitor.processed += 1
-        self._record(result, prepared - start, time.perf_counter() - stepped, time.monotonic() - arrival.time)
+        before = decoded - start + taken.prepare_ms / 1e3
+        self._record(taken.result, before, time.perf_counter() - stepped, time.monotonic() - arrival.time)
         return True
 
-    def _step(self, image: NDArray[np.uint8], stamp: float, calibrated: bool) -> StepResult:
-        want = self.outputs.wanted(calibrated)
+    def _take(self, image: NDArray[np.uint8], message: Image | CompressedImage) -> tuple[Taken, CameraInfo | None]:
+        size = (image.shape[0], image.shape[1])
+        found = self._calibration.of(size)
+        undistort, info = self._calibration.undistortion(size, found)
+        stamp = images.stamp_to_ns(message.header.stamp)
+
+        def begin(reason: ResetReason, detail: str) -> None:
+            self._node.get_logger().info(f"{self.topic}: reset ({reason}): {detail}")
+            self._begin_segment(reason, stamp)
+
+        taken: Taken | None = None
         try:
-            return self.session.step(image, stamp, want)
-        except StreamFull as error:
-            self._node.get_logger().info(f"{self.topic}: reset: {error}")
-            self.session.reset()
-            self._begin_segment(ResetReason.STREAM_FULL, round(stamp * 1e9))
-            return self.session.step(image, stamp, want)
+            taken = self.stream.take(
+                image,
+                stamp=stamp,
+                crc=lambda: checksum(message.data),
+                frame_id=message.header.frame_id,
+                K=None if found is None else images.intrinsics(found),
+                undistort=undistort,
+                want=self.outputs.wanted(info is not None),
+                on_reset=begin,
+            )
+        finally:
+            if taken is None or taken.dropped is None:
+                self._note(message)
+        return taken, info
 
     def _motion(self, result: StepResult, message: Image | CompressedImage) -> Motion | None:
         if result.T_world_camera is None:

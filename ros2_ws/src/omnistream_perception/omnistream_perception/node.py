@@ -17,12 +17,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from std_srvs.srv import Trigger
 
 from omnistream.errors import OmniStreamError
+from omnistream.io.run_log import RunLog, circumstances
 from omnistream.stream.gate import DropReason, ResetReason
 from omnistream_msgs.msg import StreamStatus
 from omnistream_msgs.srv import LoadWeights, SetWindow
@@ -30,6 +32,7 @@ from omnistream_ros.diagnostics import Diagnostics, Level, Report
 from omnistream_ros.lifecycle import LIFECYCLE_PARAMETERS, ManagedNode, State
 from omnistream_ros.parameters import help_text
 from omnistream_ros.qos import qos_profile
+from omnistream_ros.run_log import open_run_log
 from omnistream_ros.running import run
 from omnistream_ros.worker import Worker
 
@@ -70,6 +73,7 @@ class PerceptionNode(ManagedNode):
         )
         self._static_transforms: StaticTransforms | None = None
         self._transform_publisher: TransformPublisher | None = None
+        self._log: RunLog | None = None
         self._control = threading.RLock()  # between transitions and services, some of which have a thread of their own
         self._make_status()
         self._make_services()
@@ -86,6 +90,7 @@ class PerceptionNode(ManagedNode):
             self._loaded = models.load(parameters["weights"], parameters["policy"], self.names, self._settings)
             self.get_logger().info(f"model: {self._loaded.description}; memory: {self._loaded.memory}")
             settings = [CameraSettings.read(parameters, name) for name in self.names]
+            self._log = self._open_log(settings)
             if any(camera.base_frame and camera.T_base_camera is None for camera in settings):
                 self._static_transforms = StaticTransforms(self)
             if tf_available() or parameters["publish_tf"]:
@@ -100,6 +105,7 @@ class PerceptionNode(ManagedNode):
                     self._status_signal.trigger,
                     self._static_transforms,
                     self._transform_publisher,
+                    self._log,
                 )
             self._say_limits()
 
@@ -120,6 +126,9 @@ class PerceptionNode(ManagedNode):
         with self._control:
             for camera in self._cameras.values():
                 camera.destroy()
+            if self._log is not None:
+                self._log.close(hash={name: camera.stream.hash.hexdigest() for name, camera in self._cameras.items()})
+            self._log = None
             self._cameras.clear()
             if self._loaded is not None:
                 self._loaded.close()
@@ -128,6 +137,18 @@ class PerceptionNode(ManagedNode):
                 if transforms is not None:
                     transforms.destroy()
             self._static_transforms = self._transform_publisher = None
+
+    def _open_log(self, settings: Sequence[CameraSettings]) -> RunLog | None:
+        assert self._loaded is not None
+        session = self._loaded.session
+        header = {
+            "topics": {camera.name: self.resolve_topic_name(camera.image_topic) for camera in settings},
+            "model": session.model_hash,
+            "backbone": session.backbone_hash,
+            "engine": str(session.engine.spec),
+            "threads": torch.get_num_threads(),
+        }
+        return open_run_log(self, header | circumstances())
 
     def state_changed(self) -> None:
         """Tells everybody."""

@@ -16,6 +16,7 @@ from omnistream.geometry import rigid
 from omnistream.stream.policy import parse_policy
 from omnistream_ros.parameters import Effect, Parameters, ParameterSpec
 from omnistream_ros.qos import QOS_NAMES, qos_problem
+from omnistream_ros.run_log import RUN_LOG
 
 CONFIGURE, START = Effect.CONFIGURE, Effect.START
 
@@ -317,7 +318,7 @@ CAMERAS = ParameterSpec(
     effect=START,
 )
 
-NODE = (*MODEL, CAMERAS, *TIME, *OUTPUT, *HEALTH, *QOS)
+NODE = (*MODEL, CAMERAS, *TIME, *OUTPUT, *HEALTH, RUN_LOG, *QOS)
 """Of the node."""
 
 

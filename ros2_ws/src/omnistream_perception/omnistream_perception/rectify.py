@@ -1,22 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Undistortion of images by their CameraInfo: where a straight line should be seen, every model assumes a pinhole.
-
-Models as in sensor_msgs/distortion_models.hpp; formulas as in OpenCV's documentation of `projectPoints` and
-`fisheye::distortPoints` (which image_proc uses).
-"""
+"""Undistortion of images by their CameraInfo; the formulas are in `omnistream.stream.rectify`."""
 
 from __future__ import annotations
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from sensor_msgs.msg import CameraInfo
 
 from omnistream.errors import InputError
+from omnistream.stream.rectify import Lens, Undistortion
 from omnistream_ros.images import camera_info_message, intrinsics
-
-MODELS = ("plumb_bob", "rational_polynomial", "equidistant", "fisheye")
 
 
 def is_distorted(info: CameraInfo) -> bool:
@@ -28,7 +21,7 @@ class Rectifier:
     """Undistorts images of one calibration; K stays as it is, so the edge of the picture may become black.
 
     Raises:
-        InputError: the distortion model is not one of `MODELS`, or the camera is not calibrated.
+        InputError: the distortion model is not known, or the camera is not calibrated.
     """
 
     def __init__(self, info: CameraInfo, size: tuple[int, int]) -> None:
@@ -36,43 +29,11 @@ class Rectifier:
         K = intrinsics(info)
         if K is None:
             raise InputError("camera info has K[0] = 0 (uncalibrated); images cannot be rectified")
-        if info.distortion_model not in MODELS:
-            raise InputError(f"distortion model is {info.distortion_model!r}; expected one of {', '.join(MODELS)}")
-        height, width = size
-        v, u = np.mgrid[:height, :width].astype(np.float64)
-        x, y = (u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1]
-        bent_x, bent_y = distort(x, y, info.distortion_model, np.array(info.d, np.float64))
-        columns, rows = bent_x * K[0, 0] + K[0, 2], bent_y * K[1, 1] + K[1, 2]
-        # grid_sample, align_corners=False: -1 and 1 are the outer edges of the picture.
-        grid = np.stack(((columns + 0.5) * 2 / width - 1, (rows + 0.5) * 2 / height - 1), axis=2)
-        self._grid = torch.from_numpy(grid.astype(np.float32))[None]
-        self._size = size
-        self.info = camera_info_message(K, width, height, info.header)
+        D = tuple(float(value) for value in info.d)
+        self.undistortion = Undistortion(Lens(tuple(K.ravel().tolist()), D, info.distortion_model), size)
+        self.info = camera_info_message(K, size[1], size[0], info.header)
         """CameraInfo of the rectified images: no distortion, no binning, no ROI."""
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """u8 [H, W, 3] -> u8 [H, W, 3]."""
-        if image.shape[:2] != self._size:
-            raise InputError(f"image is {image.shape[:2]} (height, width); the rectification is for {self._size}")
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
-        out = F.grid_sample(pixels, self._grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-        return out[0].add_(0.5).clamp_(0, 255).byte().permute(1, 2, 0).contiguous().numpy()
-
-
-def distort(
-    x: NDArray[np.float64], y: NDArray[np.float64], model: str, d: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Where the ray (x, y, 1) hits the lens' normalised image plane."""
-    if model in ("equidistant", "fisheye"):
-        k1, k2, k3, k4 = np.pad(d, (0, 4))[:4]
-        r = np.hypot(x, y)
-        theta = np.arctan(r)
-        bent = theta * (1 + theta**2 * (k1 + theta**2 * (k2 + theta**2 * (k3 + theta**2 * k4))))
-        scale = np.where(r > 1e-12, bent / np.maximum(r, 1e-12), 1.0)
-        return x * scale, y * scale
-    k1, k2, p1, p2, k3, k4, k5, k6 = np.pad(d, (0, 8))[:8]
-    r2 = x * x + y * y
-    radial = (1 + r2 * (k1 + r2 * (k2 + r2 * k3))) / (1 + r2 * (k4 + r2 * (k5 + r2 * k6)))
-    bent_x = x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x)
-    bent_y = y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y
-    return bent_x, bent_y
+        return self.undistortion(image)

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """`omnistream-replay`: a bag again through the code of the policy node, without ROS, one message after the other.
 
-With --log, the run log that the live node wrote (parameter run_log), every control tick and every inference is made
+With --log, the run log that the live node wrote (its parameter run_log), every control tick and every inference is made
 again with what it used live, and the commands must be the same bit by bit. Without one, the bag runs through the node
 as it would be if nothing ever came late: inferences take --latency. Either way the same input gives the same hash.
 
     omnistream-replay run/ --log LOG                      did a change of code, or of machine, alter the commands?
     omnistream-replay run/ --log LOG --policy other/      what would the other policy have done?
+    omnistream-replay run/ --log LOG --perception PLOG    the policy read perception's features: both nodes again
+    omnistream-replay run/ --perception PLOG              perception alone
     omnistream-replay run/ --params robot.yaml --instruction "open the drawer" --plot commands.svg
 
 exit codes: 0 done, and equal to the live run where there was one (with another --policy it need not be); 1 not equal to
@@ -41,6 +43,8 @@ class Options:
     """A rosbag2 (folder, .mcap, .db3) with the pictures, or features, that the node read. It may be damaged."""
     log: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Run log of the live node. Its parameters hold, but for those given here."""
+    perception: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Run log of the perception node: its results again, alone or, with --log, as what the policy read."""
     params: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Parameter file of the node, where there is no log. What it does not say has the node's default."""
     node: Annotated[str, tyro.conf.arg(metavar="NAME")] = "/policy"
@@ -66,10 +70,10 @@ class Options:
         """ConfigError for options that contradict each other."""
         from omnistream.replay.run import Job
 
-        if self.log is not None:
+        if self.log is not None or self.perception is not None:
             for name in ("params", "instruction"):
                 if getattr(self, name) is not None:
-                    raise ConfigError(f"--{name} and --log: the log says that already; leave one of them out")
+                    raise ConfigError(f"--{name} and a run log: the log says that already; leave one of them out")
         elif self.params is None and self.policy is None:
             raise ConfigError("neither --log nor --params nor --policy: which policy?")
         if self.plot is not None and self.plot.suffix.lower() != ".svg":
@@ -81,6 +85,7 @@ class Options:
         return Job(
             bag=self.bag.expanduser(),
             log=self.log,
+            perception=self.perception,
             params=self.params,
             node=node,
             changes={name: value for name, value in given.items() if value is not None},
@@ -120,11 +125,11 @@ def _run(options: Options) -> int:
     def say(word: str, sentence: str) -> None:
         print(f"{word:<9}{sentence}", flush=True)
 
-    with Progress(None, "lines" if job.log else "messages") as progress:
+    with Progress(None, "lines" if job.log or job.perception else "messages") as progress:
         result = replay(job, say, progress.step)
     if options.report is not None:
         write_report(options.report, {"made_by": MADE_BY} | result.report | {"environment": environment()})
-    if options.plot is not None:
+    if options.plot is not None and result.track is not None:
         from omnistream.io.files import write_bytes
         from omnistream.replay.plot import command_plot
 
@@ -139,6 +144,9 @@ def _run(options: Options) -> int:
 def table(result: Result) -> str:
     """For people."""
     r = result.report
+    extra = [f"lost: {sentence}" for sentence in r["lost"]] + [f"note: {sentence}" for sentence in r["notes"]]
+    if result.track is None:
+        return "\n".join(["", *_perception(r), "", *extra]).rstrip()
     kinds = ", ".join(f"{count} {name}" for name, count in r["observations_by_result"].items()) or "none"
     lines = ["", f"observed {r['observations']} ({kinds})"]
     lines.append(
@@ -152,9 +160,26 @@ def table(result: Result) -> str:
         rows["inference, live"] = r["live"]["inference_ms"]
     lines += ["", f"{'ms':<20}{'p50':>9}{'p99':>9}{'max':>9}"]
     lines += [f"  {name:<18}" + "".join(f"{row[k]:>9.1f}" for k in row) for name, row in rows.items() if row]
-    lines += ["", f"hash     {r['command_hash']}", *_verdict(result), ""]
-    lines += [f"lost: {sentence}" for sentence in r["lost"]] + [f"note: {sentence}" for sentence in r["notes"]]
-    return "\n".join(lines).rstrip()
+    lines += ["", *(_perception(r) if "perception" in r else [])]
+    lines += [f"hash     {r['command_hash']}", *_verdict(result), ""]
+    return "\n".join([*lines, *extra]).rstrip()
+
+
+def _perception(report: dict[str, Any]) -> list[str]:
+    p = report["perception"]
+    resets = ", ".join(f"{reason} {count}" for reason, count in p["resets"].items()) or "none"
+    lines = [f"images   {p['images']} stepped; resets: {resets}"]
+    lines += [f"hash     {value}  {camera}".rstrip() for camera, value in p["result_hash"].items()]
+    if p["equal"]:
+        return [*lines, "live     equal: every result, bit by bit"]
+    lines.append(
+        f"live     NOT EQUAL: {p['different']} of {p['images']} differ, {p['images_not_in_bag']} not in the bag"
+    )
+    return [
+        *lines,
+        f"         first: {p['first_difference']}",
+        *(f"         {line}" for line in p["differs_from_live"]),
+    ]
 
 
 def _verdict(result: Result) -> list[str]:

@@ -15,6 +15,7 @@ All of them raise `InputError` with the reason, and never return an image with m
 from __future__ import annotations
 
 import io
+import zlib
 from typing import Any
 
 import numpy as np
@@ -101,6 +102,14 @@ def check_image(encoding: str, height: int, width: int, step: int, size: int) ->
         if height < 2 or width < 2:
             raise InputError(f"{encoding} image is {width}x{height}; expected at least 2x2 pixels")
         _check_rows(encoding, height, width * (2 if encoding.endswith("16") else 1), step, size)
+
+
+def checksum(*parts: Any) -> int:
+    """CRC-32 of bytes-like objects (bytes, array('B'), u8 arrays), one after the other: which message was meant."""
+    crc = 0
+    for part in parts:
+        crc = zlib.crc32(_as_bytes(part).data, crc) if len(part) else crc
+    return crc
 
 
 def decode_image(encoding: str, height: int, width: int, step: int, data: Any, is_bigendian: bool | int = False) -> U8:

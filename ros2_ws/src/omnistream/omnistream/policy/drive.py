@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from omnistream.io.run_log import RunLog
 from omnistream.policy.control import Command, Control, ControlSettings
 from omnistream.policy.guard import Facts, Stop
 from omnistream.policy.outbox import CommandHash, Outbox, Outgoing
-from omnistream.policy.runlog import RunLog
 
 
 class Drive:

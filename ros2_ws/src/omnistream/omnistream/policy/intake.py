@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import threading
-import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -168,8 +167,7 @@ def check_picture(message: Any) -> None:
 
 def checksum(message: Any) -> int:
     """CRC-32 of the bytes of an Image or FeatureMap: which of two with one stamp was meant, is it whole."""
-    crc = zlib.crc32(_bytes(message.data).data)
-    return zlib.crc32(_bytes(message.cls).data, crc) if hasattr(message, "cls") else crc
+    return pixels.checksum(message.data, message.cls) if hasattr(message, "cls") else pixels.checksum(message.data)
 
 
 def camera_input(message: Any, memory: str) -> NDArray[np.uint8] | CameraFeatures:

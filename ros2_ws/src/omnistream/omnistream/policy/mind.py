@@ -16,8 +16,8 @@ from typing import Literal
 import numpy as np
 
 from omnistream.errors import ContractError, InputError
+from omnistream.io.run_log import RunLog
 from omnistream.policy.intake import STATE, camera_input, checksum
-from omnistream.policy.runlog import RunLog
 from omnistream.policy.session import ActionChunk, PolicySession
 from omnistream.policy.tokens import Encoded
 from omnistream.sync.aligner import Observation

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-import omnistream
-from omnistream.cli import info
 from omnistream.contract import load_contract
 from omnistream.errors import CheckpointError, ConfigError
+from omnistream.io.run_log import circumstances
 from omnistream.policy.checkpoint import POLICY_FILE, LoadedPolicy, load_policy
 from omnistream.policy.session import PolicySession
 from omnistream.weights import load_model
@@ -54,15 +53,7 @@ def open_session(policy: LoadedPolicy, parameters: Mapping[str, Any]) -> PolicyS
 def identity(policy: LoadedPolicy) -> dict[str, Any]:
     """What decides, beside parameters and inputs, which numbers come out: for the header of a run log."""
     stored = {} if policy.path is None else read_json(policy.path / POLICY_FILE)
-    return {
-        "policy_sha256": stored.get("weights_sha256"),
-        "backbone": policy.contract.backbone,
-        "software": {"omnistream": omnistream.__version__, "torch": torch.__version__, "numpy": np.__version__},
-        "machine": {
-            "processor": info.machine().values["processor"],
-            "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
-        },
-    }
+    return {"policy_sha256": stored.get("weights_sha256"), "backbone": policy.contract.backbone} | circumstances()
 
 
 def _warm_up(session: PolicySession) -> None:

@@ -9,23 +9,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from omnistream.errors import InputError, OmniStreamError
+from omnistream.io.run_log import RecordedRun
 from omnistream.policy.drive import Drive
 from omnistream.policy.guard import Facts, Stop
 from omnistream.policy.intake import STATE
 from omnistream.policy.mind import Mind, Thought
 from omnistream.policy.outbox import Outgoing
-from omnistream.policy.runlog import RecordedRun
-from omnistream.replay.pictures import BagPictures, Key
+from omnistream.replay.pictures import Key
 from omnistream.replay.track import Track
 from omnistream.sync.aligner import Observation
 
 KEPT_CHUNKS = 64
 """Predictions that may still be adopted; live it is the next line."""
+
+
+class Pictures(Protocol):
+    """Where pictures, or features, come from."""
+
+    def find(self, topic: str, stamp: int, crc: int) -> Any:
+        """The message of that stamp (ns) with these bytes; None where there is none."""
+        ...
 
 
 @dataclass
@@ -54,11 +62,11 @@ class LockStep:
 
     Args:
         run: the log.
-        pictures: of the bag.
+        pictures: of the bag, or features made of them again.
         mind, drive: as the log's parameters make them, before anything happened.
     """
 
-    def __init__(self, run: RecordedRun, pictures: BagPictures, mind: Mind, drive: Drive) -> None:
+    def __init__(self, run: RecordedRun, pictures: Pictures, mind: Mind, drive: Drive) -> None:
         self.track = Track(drive, mind)
         self.comparison = Comparison()
         self._run, self._pictures = run, pictures

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,6 @@ import yaml
 
 from omnistream.errors import ConfigError, InputError
 from omnistream.policy.settings import DEFAULTS
-
-ANYBODY = "/**"
 
 
 def read_parameter_file(path: Path, node: str) -> dict[str, Any]:
@@ -27,11 +26,11 @@ def read_parameter_file(path: Path, node: str) -> dict[str, Any]:
     sections = dict(_sections(data, "")) if isinstance(data, dict) else {}
     if not sections:
         raise InputError(f"{path} is no ROS 2 parameter file; expected NODE: ros__parameters: {{...}}")
-    mine = [name for name in sections if name == ANYBODY or f"/{name.lstrip('/')}" == node]
+    mine = [name for name in sections if _matches(name, node)]
     if not mine:
         raise ConfigError(f"{path} says nothing to {node}; it has {', '.join(sections)}: choose one with --node")
     found: dict[str, Any] = {}
-    for name in sorted(mine, key=lambda name: name != ANYBODY):
+    for name in sorted(mine, key=lambda name: "*" not in name):
         found |= dict(_flat(sections[name], ""))
     return found
 
@@ -50,6 +49,13 @@ def complete(*given: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(value, type(default)):
             raise ConfigError(f"parameter {name} is {value!r}; expected {type(default).__name__}")
     return values
+
+
+def _matches(pattern: str, node: str) -> bool:
+    """`*` stands for one part of a name, `**` for any number of them, as in ROS 2."""
+    parts = {"**": "(/[^/]+)*", "*": "/[^/]+"}
+    expression = "".join(parts.get(part, "/" + re.escape(part)) for part in pattern.strip("/").split("/"))
+    return re.fullmatch(expression, node) is not None
 
 
 def _sections(data: Mapping[Any, Any], prefix: str) -> Any:

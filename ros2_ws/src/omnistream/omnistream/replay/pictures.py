@@ -13,7 +13,9 @@ from omnistream.errors import InputError, OptionError
 from omnistream.io.bag_reader import BagReader, Topic, topic_table
 from omnistream.policy.intake import checksum
 
+IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 PICTURES = ("sensor_msgs/msg/Image", "omnistream_msgs/msg/FeatureMap")
+"""What a policy node reads."""
 
 Key = tuple[str, int]
 """Topic, and the header's stamp in ns."""
@@ -45,14 +47,17 @@ class BagPictures:
         path: of the bag; what is left of a damaged one is read, and `lost` says what is missing.
         topics: to read.
         wanted: keys that will be asked for, as often as they will be, about in the order of the bag.
+        types: that the topics may have.
 
     Raises OptionError, with the topics that there are, for a bag of something else.
     """
 
-    def __init__(self, path: Path, topics: Collection[str], wanted: Collection[Key]) -> None:
+    def __init__(
+        self, path: Path, topics: Collection[str], wanted: Collection[Key], types: Collection[str] = PICTURES
+    ) -> None:
         self._bag = BagReader(path, salvage=True)
         try:
-            check_topics(self._bag, topics, PICTURES)
+            check_topics(self._bag, topics, types)
             self.lost = list(dict.fromkeys(self._bag.lost))
             """Sentences."""
             self._wanted = Counter(wanted)

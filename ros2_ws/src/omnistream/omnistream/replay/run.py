@@ -10,19 +10,20 @@ from typing import Any
 
 from omnistream.errors import ConfigError
 from omnistream.io.bag_reader import is_bag
+from omnistream.io.run_log import RecordedRun, circumstances, read_run_log
 from omnistream.policy.checkpoint import LoadedPolicy
 from omnistream.policy.drive import Drive
 from omnistream.policy.intake import Intake
 from omnistream.policy.mind import Mind
 from omnistream.policy.opening import identity, open_policy, open_session
 from omnistream.policy.outbox import GRIPPER, Outbox
-from omnistream.policy.runlog import RecordedRun, read_run_log
 from omnistream.policy.settings import control_settings, output_names
 from omnistream.replay.commands import recorded_commands
 from omnistream.replay.ideal import Ideal, sources
 from omnistream.replay.lockstep import LockStep, wanted
 from omnistream.replay.parameters import complete, read_parameter_file
 from omnistream.replay.pictures import BagPictures
+from omnistream.replay.seeing import SeeingAgain
 from omnistream.replay.track import Track, spread
 
 LOCK_STEP, IDEAL = "lock step", "idealised"
@@ -34,6 +35,8 @@ class Job:
 
     bag: Path
     log: Path | None = None
+    perception: Path | None = None
+    """Run log of the perception node."""
     params: Path | None = None
     node: str = "/policy"
     changes: dict[str, Any] = field(default_factory=dict)
@@ -49,11 +52,12 @@ class Result:
 
     mode: str
     report: dict[str, Any]
-    track: Track
+    track: Track | None
+    """None of perception alone."""
     names: dict[str, list[str]]
     """Output -> name of each of its numbers."""
     equal: bool | None
-    """To the live run; None where there is nothing to compare with, or another policy was asked for."""
+    """To the live run; None where there is nothing to compare with, or other weights were asked for."""
 
 
 def replay(job: Job, say: Callable[[str, str], object], step: Callable[[], Any]) -> Result:
@@ -63,25 +67,84 @@ def replay(job: Job, say: Callable[[str, str], object], step: Callable[[], Any])
     """
     if not is_bag(job.bag):
         raise ConfigError(f"{job.bag} is no bag; expected a folder of one, .mcap or .db3")
-    return _follow(job, say, step) if job.log is not None else _idealise(job, say, step)
+    if job.log is None and job.perception is None:
+        return _idealise(job, say, step)
+    if job.perception is None:
+        return _follow(job, say, step)
+    with _seeing(job, say, step) as seeing:
+        return _look(job, seeing) if job.log is None else _follow(job, say, step, seeing)
 
 
-def _follow(job: Job, say: Callable[[str, str], object], step: Callable[[], Any]) -> Result:
+def _seeing(job: Job, say: Callable[[str, str], object], step: Callable[[], Any]) -> SeeingAgain:
+    assert job.perception is not None
+    run = read_run_log(job.perception)
+    seeing = SeeingAgain(run, job.bag, {n: v for n, v in job.changes.items() if n != "policy"}, step)
+    counts = ", ".join(f"{count} on {topic}" for topic, count in seeing.pictures.counts.items())
+    say("bag", f"{job.bag.name}: {counts}")
+    say("mode", f"{LOCK_STEP} with the run log {job.perception.name} of {run.header.get('node')}")
+    say("model", f"{run.header['model']} ({run.header.get('engine')})")
+    return seeing
+
+
+def _look(job: Job, seeing: SeeingAgain) -> Result:
+    """Perception alone."""
+    report = _perception(seeing) | {"mode": LOCK_STEP, "bag": job.bag.name}
+    return Result(LOCK_STEP, report, None, {}, None if "weights" in job.changes else report["perception"]["equal"])
+
+
+def _perception(seeing: SeeingAgain) -> dict[str, Any]:
+    """All that is left of the log, and its report."""
+    seen, run = seeing.finish(), seeing.run_log
+    live = run.events[-1].get("hash") if run.ended else None
+    return {
+        "perception": {
+            "log": run.path.name,
+            "images": seen.images,
+            "images_not_in_bag": seen.not_in_bag,
+            "resets": dict(seen.resets),
+            "different": seen.different,
+            "first_difference": seen.first or None,
+            "result_hash": seen.hashes,
+            "live_hash": live,
+            "equal": not seen.first and (live is None or live == seen.hashes),
+            "differs_from_live": _otherwise(run, {}),
+        },
+        "messages_in_bag": seeing.pictures.counts,
+        "lost": [*seeing.pictures.lost, *run.lost],
+        "notes": [],
+    }
+
+
+def _follow(
+    job: Job, say: Callable[[str, str], object], step: Callable[[], Any], seeing: SeeingAgain | None = None
+) -> Result:
     assert job.log is not None
     run = read_run_log(job.log)
     topics, keys = wanted(run)
-    with BagPictures(job.bag, topics, keys) as pictures:
+    pictures: BagPictures | SeeingAgain
+    if seeing is None:
+        pictures = BagPictures(job.bag, topics, keys)
         say("bag", f"{job.bag.name}: " + ", ".join(f"{n} on {t}" for t, n in pictures.counts.items()))
+    else:
+        pictures = seeing
+        if missing := set(topics) - set(seeing.feature_topics):
+            raise ConfigError(
+                f"the policy read {', '.join(missing)}; the perception node of {seeing.run_log.path.name} has "
+                f"{', '.join(seeing.feature_topics)}"
+            )
+    with pictures:
         began, node = run.header.get("began"), run.header.get("node")
         say("mode", f"{LOCK_STEP} with the run log {job.log.name} of {node}, {began}")
         parameters = complete(run.header.get("parameters", {}), job.changes)
         policy, mind, drive = _open(parameters, say)
         here = LockStep(run, pictures, mind, drive)
         here.run(step)
-        lost = [*pictures.lost, *run.lost]
+        seen = {} if seeing is None else _perception(seeing)
+        bag = pictures.pictures if isinstance(pictures, SeeingAgain) else pictures
+        lost = list(dict.fromkeys([*bag.lost, *run.lost, *seen.get("lost", [])]))
     comparison, track = here.comparison, here.track
     equal = drive.left.hex == run.hash if run.hash else drive.left.messages == 0
-    others = _otherwise(run, policy)
+    others = _otherwise(run, identity(policy))
     replaced = "policy" in job.changes and run.header.get("policy_sha256") != identity(policy)["policy_sha256"]
     live_ms = [event["ms"] for event in run.events if event["event"] == "think" and event["result"] == "chunk"]
     report = {
@@ -105,7 +168,10 @@ def _follow(job: Job, say: Callable[[str, str], object], step: Callable[[], Any]
     }
     outputs = run.header.get("outputs", {})
     report["recorded_commands"] = recorded_commands(job.bag, outputs, track.sent)
-    return _result(LOCK_STEP, job, report, track, pictures.counts, lost, None if replaced else equal)
+    if seen:
+        report["perception"] = seen["perception"]
+        equal = equal and seen["perception"]["equal"]
+    return _result(LOCK_STEP, job, report, track, bag.counts, lost, None if replaced else equal)
 
 
 def _idealise(job: Job, say: Callable[[str, str], object], step: Callable[[], Any]) -> Result:
@@ -157,12 +223,12 @@ def _result(
     return Result(mode, head | track.report() | report, track, _names(track), equal)
 
 
-def _otherwise(run: RecordedRun, policy: LoadedPolicy) -> list[str]:
-    """What is not as it was live, and may change bits: sentences."""
-    here, header = identity(policy), run.header
+def _otherwise(run: RecordedRun, weights: dict[str, Any]) -> list[str]:
+    """What is not as it was live, and may change bits: sentences. weights: name in the header -> identity here."""
+    here, header = weights | circumstances(), run.header
     found = []
     for name in ("policy_sha256", "backbone"):
-        if header.get(name) != here[name]:
+        if name in weights and header.get(name) != here[name]:
             found.append(f"{name.removesuffix('_sha256')} is {here[name]}, live {header.get(name)}")
     for group in ("software", "machine"):
         before = header.get(group) or {}

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Replay of a perception node's run log: every image that it stepped, again, and the features that a policy read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace, TracebackType
+from typing import Any
+
+import numpy as np
+
+from omnistream.errors import CheckpointError, InputError
+from omnistream.io.pixels import checksum, decode_compressed, decode_image
+from omnistream.io.run_log import RecordedRun
+from omnistream.replay.pictures import IMAGES, BagPictures, Key
+from omnistream.stream.camera import CameraStream, Taken, result_digest
+from omnistream.stream.gate import StreamGate
+from omnistream.stream.rectify import Lens, Undistortion
+from omnistream.stream.result import StepResult
+from omnistream.stream.session import StreamSession
+from omnistream.weights import default_model, load_model
+
+DEFAULT = "default"
+KEPT = 32
+"""Feature maps that wait for the policy to ask for them."""
+
+
+@dataclass
+class Seen:
+    """Replay against live."""
+
+    images: int = 0
+    different: int = 0
+    first: str = ""
+    """A sentence about the first difference; '' while there is none."""
+    not_in_bag: int = 0
+    resets: Counter[str] = field(default_factory=Counter)
+    hashes: dict[str, str] = field(default_factory=dict)
+    """Camera -> SHA-256 over its results."""
+
+    def note(self, sentence: str) -> None:
+        """The first counts."""
+        self.first = self.first or sentence
+
+
+class SeeingAgain:
+    """See the module. A context manager.
+
+    Args:
+        run: of the perception node.
+        bag: with its images.
+        changes: parameters that win over those of the log: weights, engine, device.
+        step: called after each image.
+
+    Raises OptionError, with the topics that there are, for a bag of something else; CheckpointError, ConfigError,
+    EngineError as the node's configure.
+    """
+
+    def __init__(
+        self, run: RecordedRun, bag: Path, changes: Mapping[str, Any], step: Callable[[], Any] = lambda: None
+    ) -> None:
+        self.run_log, self.seen = run, Seen()
+        self._step = step
+        self._topics = _topics(run)
+        events = [event for event in run.events if event["event"] == "image"]
+        try:
+            keys: list[Key] = [(self._topics[event["camera"]], event["stamp"]) for event in events]
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{run.path}: a line about an image is damaged: {error!r}") from error
+        self.pictures = BagPictures(bag, list(self._topics.values()), keys, IMAGES)
+        try:
+            self._streams = _streams(run, changes)
+        except Exception:
+            self.pictures.__exit__()
+            raise
+        self._undistortions: dict[Any, Undistortion] = {}
+        self._features: dict[tuple[str, int], tuple[StepResult, CameraStream, int]] = {}
+        self._events = enumerate(run.events, 2)
+        self._ended = False
+
+    def __enter__(self) -> SeeingAgain:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.pictures.__exit__()
+
+    @property
+    def feature_topics(self) -> dict[str, str]:
+        """Topic -> camera."""
+        node = self.run_log.header.get("node", "")
+        return {f"{node}/{camera}/features" if camera else f"{node}/features": camera for camera in self._streams}
+
+    def finish(self) -> Seen:
+        """The rest of the log."""
+        while self._advance():
+            pass
+        self.seen.hashes = {name: stream.hash.hexdigest() for name, stream in self._streams.items()}
+        return self.seen
+
+    def find(self, topic: str, stamp: int, crc: int) -> Any:
+        """The FeatureMap of an image as the node published it; None where it did not, or where its bytes differ."""
+        camera = self.feature_topics.get(topic)
+        if camera is None:
+            return None
+        while (camera, stamp) not in self._features:
+            if not self._advance():
+                return None
+        result, stream, frames = self._features[camera, stamp]
+        for number_format in ("float16", "float32"):
+            message = feature_message(result, stream.session, frames, number_format)
+            if checksum(message.data, message.cls) == crc:
+                return message
+        return None
+
+    def _advance(self) -> bool:
+        """One line more; False at the end."""
+        for number, event in self._events:
+            if self._ended:
+                return False
+            try:
+                self._do(event)
+            except (KeyError, TypeError, AttributeError) as error:
+                where = f"{self.run_log.path}: line {number} ({event['event']})"
+                raise InputError(f"{where} is damaged: {error!r}") from error
+            return True
+        return False
+
+    def _do(self, event: dict[str, Any]) -> None:
+        if event["event"] == "forget_frames":
+            self._streams[event["camera"]].reset()
+        elif event["event"] == "replaced":
+            self.seen.note(f"live it went on with {event['policy']} of model {event['model']}: the replay ends there")
+            self._ended = True
+        elif event["event"] == "image":
+            self._image(event)
+            self._step()
+
+    def _image(self, event: dict[str, Any]) -> None:
+        name, stamp = event["camera"], event["stamp"]
+        stream, seen = self._streams[name], self.seen
+        seen.images += 1
+        message = self.pictures.find(self._topics[name], stamp, event["crc"])
+        if message is None:
+            seen.not_in_bag += 1
+            seen.note(f"image {stamp}: not in the bag")
+            return
+        image = decode_picture(message)
+        resets: list[str] = []
+        taken: Taken = stream.take(
+            image,
+            stamp=stamp,
+            frame_id=event["frame_id"],
+            K=None if event["K"] is None else np.array(event["K"], np.float64),
+            undistort=self._undistortion(event["lens"], (image.shape[0], image.shape[1])),
+            want=event["want"],
+            on_reset=lambda reason, _: resets.append(str(reason)),
+        )
+        seen.resets.update(resets)
+        if taken.result is None:
+            seen.different += 1
+            seen.note(f"image {stamp}: dropped here ({taken.dropped})")
+            return
+        stream.add_to_hash(taken.result)
+        self._features[name, stamp] = (taken.result, stream, stream.session.frames_seen)
+        for old in list(self._features)[:-KEPT]:
+            del self._features[old]
+        if result_digest(taken.result) != event["result"] or "".join(resets[-1:]) != event["reset"]:
+            seen.different += 1
+            seen.note(
+                f"image {stamp}: other results, or another reset ({resets or 'none'} here, {event['reset']!r} live)"
+            )
+
+    def _undistortion(self, lens: Any, size: tuple[int, int]) -> Undistortion | None:
+        if lens is None:
+            return None
+        key = (repr(lens), size)
+        if key not in self._undistortions:
+            K, D, model = lens
+            self._undistortions[key] = Undistortion(Lens(tuple(K), tuple(D), model), size)
+        return self._undistortions[key]
+
+
+def decode_picture(message: Any) -> Any:
+    """u8 [H, W, 3] of an Image or CompressedImage; InputError for one that cannot be decoded."""
+    if hasattr(message, "encoding"):
+        return decode_image(
+            message.encoding, message.height, message.width, message.step, message.data, message.is_bigendian
+        )
+    return decode_compressed(message.data, message.format)
+
+
+def feature_message(result: StepResult, session: StreamSession, frames: int, number_format: str) -> Any:
+    """What perception's FeatureMap of a result says."""
+    little = np.dtype(number_format).newbyteorder("<")
+    height, width, dim = result.features.shape
+    return SimpleNamespace(
+        grid_height=height,
+        grid_width=width,
+        dim=dim,
+        dtype=number_format,
+        layer="patches",
+        layout="row_major_hwc",
+        model_hash=session.backbone_hash,
+        data=result.features.astype(little).tobytes(),
+        cls=result.cls.astype(little).tobytes(),
+        policy=str(session.policy),
+        frames_seen=frames,
+    )
+
+
+def _topics(run: RecordedRun) -> dict[str, str]:
+    topics = run.header.get("topics")
+    if not isinstance(topics, dict) or "model" not in run.header:
+        raise InputError(f"{run.path} is no run log of a perception node")
+    return topics
+
+
+def _streams(run: RecordedRun, changes: Mapping[str, Any]) -> dict[str, CameraStream]:
+    """As the node's configure makes them; one engine for all."""
+    p = dict(run.header["parameters"]) | dict(changes)
+    model = default_model()[0] if p["weights"] == DEFAULT else load_model(p["weights"])
+    threads = p["num_threads"] or run.header.get("threads")
+    streams: dict[str, CameraStream] = {}
+    for name in run.header["topics"]:
+        session = StreamSession(
+            model,
+            engine=p["engine"],
+            policy=p["policy"],
+            image_size=p["image_size"] or None,
+            time_base=p["time_base"],
+            nominal_rate=p["nominal_rate"],
+            dtype=p["dtype"],
+            device=p["device"],
+            num_threads=threads,
+        )
+        if session.model_hash != run.header["model"] and "weights" not in changes:
+            raise CheckpointError(
+                f"{p['weights']} is model {session.model_hash}; the run was made with {run.header['model']}: give its "
+                "weights, or others with --weights"
+            )
+        width, height = p["expected_image_size"]
+        session.allocate(height, width)
+        gate = StreamGate(p["time_base"], p["max_gap"])
+        streams[name] = CameraStream(name, session, gate)
+    return streams
