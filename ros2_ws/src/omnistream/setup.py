@@ -22,6 +22,7 @@ setup(
         "console_scripts": [
             "omnistream-bench = omnistream.cli.bench:main",
             "omnistream-info = omnistream.cli.info:main",
+            "omnistream-replay = omnistream.cli.replay:main",
             "omnistream-stream = omnistream.cli.stream:main",
             "omnistream-weights = omnistream.cli.weights:main",
         ],

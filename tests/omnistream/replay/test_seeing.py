@@ -58,6 +58,7 @@ def live(folder: Path, parameters: dict[str, Any]) -> tuple[Path, Path, list[Any
         "topics": {"": "/image_raw"},
         "model": session.model_hash,
         "threads": 1,
+        "engine": "torch cpu float32",
     }
     log = RunLog(folder / "logs", "see", header | circumstances())
     stream = CameraStream("", session, StreamGate("index", 1.0), log)

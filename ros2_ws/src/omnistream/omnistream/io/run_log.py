@@ -14,6 +14,7 @@ read back bit for bit. The first line is the header; then, by `event`:
     forget      clock                                  planned actions are dropped; clock: ticks are counted anew
     start, stop, estop, clear, hold                    permission; reason, and where the arm was
     tick        stamp, now, tick, facts, at, left      a control period: what was known, and what left
+    failed      as tick, detail                        a control period that ended in an error
     unlocked    a stop could not wait for the lock: lines about it may be out of order
     lost        count                                  so many lines could not be written
     end         messages, hash                         the log was closed

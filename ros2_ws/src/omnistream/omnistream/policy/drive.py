@@ -82,8 +82,12 @@ class Drive:
 
     def tick(self, facts: Facts, *, stamp: int, now: float, at: ArrayLike | None = None) -> list[Outgoing]:
         """A control period: what leaves now. at: [N] where the arm is, where that is known."""
-        command = self.control.tick(stamp / 1e9, now, facts, at)
         known = dataclasses.asdict(facts)
+        try:
+            command = self.control.tick(stamp / 1e9, now, facts, at)
+        except Exception as error:  # a bug; the caller stops the robot
+            self._write("failed", stamp, now, facts=known, at=at, detail=f"{type(error).__name__}: {error}")
+            raise
         return self._leave("tick", command, stamp, now, tick=command.tick, facts=known, at=at)
 
     def unlocked(self) -> None:

@@ -96,6 +96,10 @@ class LockStep:
             self._adopt(event)
         elif kind == "forget":
             drive.forget(clock=event["clock"])
+        elif kind == "failed":
+            self.track.notes.append(
+                f"live, a control tick failed: {event['detail']}; what it changed is not known here"
+            )
         elif kind in ("start", "clear", "stop", "estop", "hold", "tick"):
             self._drive(event)
 

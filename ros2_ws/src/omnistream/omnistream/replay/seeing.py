@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace, TracebackType
 from typing import Any
 
 import numpy as np
+import torch
 
 from omnistream.errors import CheckpointError, InputError
 from omnistream.io.pixels import checksum, decode_compressed, decode_image
@@ -90,6 +92,12 @@ class SeeingAgain:
         self.pictures.__exit__()
 
     @property
+    def identity(self) -> dict[str, Any]:
+        """What runs here, as in the header."""
+        session = next(iter(self._streams.values())).session
+        return {"model": session.model_hash, "engine": str(session.engine.spec)}
+
+    @property
     def feature_topics(self) -> dict[str, str]:
         """Topic -> camera."""
         node = self.run_log.header.get("node", "")
@@ -151,15 +159,16 @@ class SeeingAgain:
             return
         image = decode_picture(message)
         resets: list[str] = []
-        taken: Taken = stream.take(
-            image,
-            stamp=stamp,
-            frame_id=event["frame_id"],
-            K=None if event["K"] is None else np.array(event["K"], np.float64),
-            undistort=self._undistortion(event["lens"], (image.shape[0], image.shape[1])),
-            want=event["want"],
-            on_reset=lambda reason, _: resets.append(str(reason)),
-        )
+        with _threads(self.run_log.header.get("threads")):
+            taken: Taken = stream.take(
+                image,
+                stamp=stamp,
+                frame_id=event["frame_id"],
+                K=None if event["K"] is None else np.array(event["K"], np.float64),
+                undistort=self._undistortion(event["lens"], (image.shape[0], image.shape[1])),
+                want=event["want"],
+                on_reset=lambda reason, _: resets.append(str(reason)),
+            )
         seen.resets.update(resets)
         if taken.result is None:
             seen.different += 1
@@ -183,6 +192,19 @@ class SeeingAgain:
             K, D, model = lens
             self._undistortions[key] = Undistortion(Lens(tuple(K), tuple(D), model), size)
         return self._undistortions[key]
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """torch with as many CPU threads as live: how a sum is split decides its last bits. The policy may have others."""
+    before = torch.get_num_threads()
+    if count and count != before:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        if count and count != before:
+            torch.set_num_threads(before)
 
 
 def decode_picture(message: Any) -> Any:
@@ -224,7 +246,6 @@ def _streams(run: RecordedRun, changes: Mapping[str, Any]) -> dict[str, CameraSt
     """As the node's configure makes them; one engine for all."""
     p = dict(run.header["parameters"]) | dict(changes)
     model = default_model()[0] if p["weights"] == DEFAULT else load_model(p["weights"])
-    threads = p["num_threads"] or run.header.get("threads")
     streams: dict[str, CameraStream] = {}
     for name in run.header["topics"]:
         session = StreamSession(
@@ -236,7 +257,6 @@ def _streams(run: RecordedRun, changes: Mapping[str, Any]) -> dict[str, CameraSt
             nominal_rate=p["nominal_rate"],
             dtype=p["dtype"],
             device=p["device"],
-            num_threads=threads,
         )
         if session.model_hash != run.header["model"] and "weights" not in changes:
             raise CheckpointError(

@@ -57,7 +57,8 @@ class Undistortion:
         """u8 [H, W, 3] -> u8 [H, W, 3]."""
         if image.shape[:2] != self._size:
             raise InputError(f"image is {image.shape[:2]} (height, width); the rectification is for {self._size}")
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
+        writable = image if image.flags.writeable and image.flags.c_contiguous else image.copy()  # torch wants both
+        pixels = torch.from_numpy(writable).permute(2, 0, 1)[None].float()
         out = F.grid_sample(pixels, self._grid, mode="bilinear", padding_mode="zeros", align_corners=False)
         return out[0].add_(0.5).clamp_(0, 255).byte().permute(1, 2, 0).contiguous().numpy()
 
