@@ -99,6 +99,11 @@ class LiftBlock:
         return np.array([*move, 0.0, 0.0, spin, 1.0])
 
 
+def random_moves(observation: Observation, instruction: str) -> NDArray[np.float64]:
+    """The baseline: any action, the gripper open or closed by chance. Seeded by the evaluator."""
+    return np.append(np.random.uniform(-1, 1, 6), np.random.choice([-1.0, 1.0]))  # noqa: NPY002
+
+
 def _half_turn(angle: float) -> float:
     """The same up to half turns, within a quarter turn: a gripper has two equal sides."""
     return (angle + math.pi / 2) % math.pi - math.pi / 2

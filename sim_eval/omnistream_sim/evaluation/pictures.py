@@ -7,7 +7,8 @@ strips, so it is whole after a run that was stopped and went on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -85,9 +86,50 @@ class EpisodePictures:
 
     def drop(self) -> None:
         """Forget a film whose episode did not come to its end."""
-        if self._container is not None:
-            self._container.close()
-        self._part.unlink(missing_ok=True)
+        try:
+            if self._container is not None:
+                self._container.close()
+        finally:
+            self._part.unlink(missing_ok=True)
+
+
+class Film:
+    """The pictures of an episode that goes on without them: on a full disk there is a reason instead of a film."""
+
+    def __init__(self, folder: Path, index: int) -> None:
+        """InputError with the line to install it if PyAV is missing."""
+        self._folder, self._index = folder, index
+        self._pictures: EpisodePictures | None = None
+        self._problem = ""
+        self._try(self._begin)
+
+    def add(self, observation: Observation, instruction: str, step: int) -> None:
+        """One more frame, as long as that works."""
+        if (pictures := self._pictures) is not None:
+            self._try(lambda: pictures.add(observation, instruction, step))
+
+    def save(self, record: EpisodeRecord) -> str:
+        """Finish it; '' or why there is none."""
+        if (pictures := self._pictures) is not None:
+            self._try(lambda: pictures.save(record))
+        return self._problem
+
+    def drop(self) -> None:
+        """Forget it."""
+        if self._pictures is not None:
+            with contextlib.suppress(OSError, need("av", "io", "writing videos").FFmpegError):
+                self._pictures.drop()
+        self._pictures = None
+
+    def _begin(self) -> None:
+        self._pictures = EpisodePictures(self._folder, self._index)
+
+    def _try(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except (OSError, need("av", "io", "writing videos").FFmpegError) as error:
+            self._problem = f"no film of episode {self._index}: {error}"
+            self.drop()
 
 
 def contact_sheet(folder: Path, title: str, rows: int = 12) -> Path | None:

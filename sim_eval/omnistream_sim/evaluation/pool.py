@@ -116,11 +116,10 @@ def run_here(work: Work, episodes: Sequence[Episode]) -> Iterator[Event]:
         yield Ready(worker.describe())
         for episode in episodes:
             try:
-                record = worker.run(episode, beats.append)
+                event: Event = worker.run(episode, beats.append)
             except Exception as error:
-                yield Failed(episode.index, one_sentence(error))
-            else:
-                yield Finished(record)
+                event = Failed(episode.index, one_sentence(error))
+            yield event
     finally:
         worker.close()
 
@@ -211,7 +210,7 @@ def _work(connection: Connection, work: Work, log: Path) -> None:
     with contextlib.suppress(EOFError, BrokenPipeError):  # the parent went away
         while (episode := connection.recv()) is not None:
             try:
-                event: Event = Finished(worker.run(episode, lambda beat: send(connection, beat)))
+                event: Event = worker.run(episode, lambda beat: send(connection, beat))
             except BrokenPipeError:
                 raise
             except Exception as error:

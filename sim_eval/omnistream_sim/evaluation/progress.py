@@ -35,6 +35,12 @@ class LiveLine:
         self._stream.flush()
         self._width = len(line)
 
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        self.end()
+        self._stream.write(f"{text}\n")
+        self._stream.flush()
+
     def line(self, done: int, score: str, seconds: float) -> str:
         """The line after `seconds`."""
         made = done - self._before

@@ -19,7 +19,7 @@ from omnistream.io.extras import need
 
 from .pool import THREADS, PoolOptions
 from .protocols import Episode, EvaluationError
-from .worker import Beat, Event, Failed, Finished, Ready, Work, Worker
+from .worker import Beat, Event, Failed, Ready, Work, Worker
 
 POLL_S = 2.0
 
@@ -38,7 +38,7 @@ class RayWorker:
     def run(self, episode: Episode) -> Event:
         """One episode."""
         try:
-            return Finished(self._worker.run(episode, self._beat))
+            return self._worker.run(episode, self._beat)
         except Exception as error:
             return Failed(episode.index, one_sentence(error))
 

@@ -112,6 +112,8 @@ def _collect(events: Iterator[Event], store: Store, benchmark: Benchmark, live: 
                 elif isinstance(event, Finished):
                     store.add(event.record)
                     finished += 1
+                    if event.no_film:
+                        live.say(event.no_film)
                 elif isinstance(event, Failed):
                     failures[event.index] = event.reason
                     if not finished and len(failures) >= min(PATIENCE, len(wanted)):

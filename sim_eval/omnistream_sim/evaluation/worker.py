@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .episode import run_episode
-from .pictures import EpisodePictures
+from .pictures import Film
 from .protocols import Environment, Episode, Observation, Policy, Rules
 from .records import EpisodeRecord
 
@@ -53,6 +53,8 @@ class Finished:
     """An episode is done."""
 
     record: EpisodeRecord
+    no_film: str = ""
+    """Why there is no film of it, though there was to be one."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +81,10 @@ class Worker:
         describe = getattr(self._policy, "describe", dict)
         return {"simulator": self._environment.describe(), "policy": describe()}
 
-    def run(self, episode: Episode, beat: Callable[[Beat], None]) -> EpisodeRecord:
-        """Run one, filming it if it is to be filmed."""
+    def run(self, episode: Episode, beat: Callable[[Beat], None]) -> Finished:
+        """Run one, filming it if it is to be filmed. A film that cannot be written costs no episode."""
         work = self._work
-        pictures = EpisodePictures(work.folder, episode.index) if episode.index in work.pictures else None
+        film = Film(work.folder, episode.index) if episode.index in work.pictures else None
         last, steps = time.monotonic(), 0
 
         def watch(observation: Observation, instruction: str, step: int) -> None:
@@ -91,20 +93,18 @@ class Worker:
             if time.monotonic() - last >= BEAT_S:
                 beat(Beat(episode.index, steps))
                 last, steps = time.monotonic(), 0
-            if pictures is not None:
-                pictures.add(observation, instruction, step)
+            if film is not None:
+                film.add(observation, instruction, step)
 
         try:
             record = run_episode(
                 self._environment, self._policy, episode, work.rules, execute=work.execute, watch=watch
             )
         except BaseException:
-            if pictures is not None:
-                pictures.drop()
+            if film is not None:
+                film.drop()
             raise
-        if pictures is not None:
-            pictures.save(record)
-        return record
+        return Finished(record, "" if film is None else film.save(record))
 
     def close(self) -> None:
         """Free the simulator."""

@@ -12,6 +12,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,18 @@ from omnistream.errors import InputError
 from omnistream_sim.evaluation.convention import Convention
 from omnistream_sim.evaluation.protocols import Episode, EvaluationError, Observation
 
-from .tasks import bridge_task
+from .tasks import BRIDGE, bridge_task
 
 INSTALL = "omnistream-sim install simpler --run"
 CONVENTION = Convention(rate=5.0, rotation="euler_body")
 CAMERA = "3rd_view_camera"
+MODELS = {
+    "spoon": ("bridge_spoon_generated_modified", "table_cloth_generated_shorter"),
+    "carrot": ("bridge_carrot_generated_modified", "bridge_plate_objaverse_larger"),
+    "stack": ("baked_green_cube_3cm", "baked_yellow_cube_3cm"),
+    "eggplant": ("eggplant", "sink", "dummy_sink_target_plane"),
+}
+"""Folders of meshes that a task needs."""
 STATS = ("is_src_obj_grasped", "consecutive_grasp", "src_on_target")
 
 
@@ -44,7 +52,7 @@ class SimplerEnvironment:
 
     def __init__(self, *, render_backend: str = "cpu") -> None:
         """render_backend: cpu (any Vulkan driver that runs on the CPU) or gpu."""
-        require_simpler()
+        require_simpler(())
         self._gym = importlib.import_module("gymnasium")
         self._torch = importlib.import_module("torch")
         importlib.import_module("mani_skill.envs")
@@ -55,9 +63,11 @@ class SimplerEnvironment:
 
     def reset(self, episode: Episode) -> Observation:
         """One of the 24 starts."""
-        self._env = self._world(episode.tasks[0])
-        number = self._torch.tensor([int(episode.state["episode_id"])])
-        raw, self._info = self._env.reset(seed=episode.seed, options={"episode_id": number, "reconfigure": True})
+        task = episode.tasks[0]
+        self._env = self._world(task)
+        number = bridge_task(task).maniskill_number(int(episode.state["episode_id"]))
+        options = {"episode_id": self._torch.tensor([number]), "reconfigure": True}
+        raw, self._info = self._env.reset(seed=episode.seed, options=options)
         return self._observation(raw)
 
     def begin(self, task: str) -> str:
@@ -93,6 +103,7 @@ class SimplerEnvironment:
 
     def _world(self, task: str) -> Any:
         if task not in self._worlds:
+            require_simpler((task,))
             name = f"{bridge_task(task).environment}-v1"
             try:
                 self._worlds[task] = self._gym.make(
@@ -125,23 +136,24 @@ def assets_folder() -> Path:
     return Path(os.environ.get("MS_ASSET_DIR") or Path.home() / ".maniskill") / "data"
 
 
-def missing_assets() -> list[Path]:
-    """Files of the three tasks on the flat table that are not there."""
+def missing_assets(tasks: Iterable[str] = tuple(BRIDGE)) -> list[Path]:
+    """Files of these tasks that are not there."""
     bridge = assets_folder() / "tasks/bridge_v2_real2sim_dataset"
-    needed = (
-        bridge / "custom/info_bridge_custom_v0.json",
-        bridge / "real_inpainting/bridge_real_eval_1.png",
-        bridge / "stages/bridge_table_1_v1.glb",
-        assets_folder() / "robots/widowx/wx250s.urdf",
-    )
-    return [path for path in needed if not path.exists()]
+    needed = [bridge / "custom/info_bridge_custom_v0.json", assets_folder() / "robots/widowx/wx250s.urdf"]
+    for task in tasks:
+        sink = task == "eggplant"
+        stage = "bridge_table_1_v2" if sink else "bridge_table_1_v1"
+        picture = "bridge_sink" if sink else "bridge_real_eval_1"
+        needed += [bridge / f"stages/{stage}.glb", bridge / f"real_inpainting/{picture}.png"]
+        needed += [bridge / f"custom/models/{model}/collision.obj" for model in MODELS[task]]
+    return [path for path in dict.fromkeys(needed) if not path.exists()]
 
 
-def require_simpler() -> None:
-    """NoSimpler unless ManiSkill 3 and its assets are there."""
+def require_simpler(tasks: Iterable[str]) -> None:
+    """NoSimpler unless ManiSkill 3 and the assets of these tasks are there."""
     if importlib.util.find_spec("mani_skill") is None:
         raise NoSimpler(f"mani_skill is not installed: {INSTALL}")
-    if missing := missing_assets():
+    if missing := missing_assets(tasks):
         raise NoSimpler(f"{missing[0]} is missing: {INSTALL}")
 
 

@@ -42,10 +42,21 @@ class BridgeTask:
     steps: int
     places: Callable[[], tuple[tuple[Point, Point], ...]]
     yaws: tuple[float, ...]
+    rests: tuple[int, ...] = ()
+    """Which of ManiSkill 3's resting orientations stands for each yaw; empty: its starts are numbered as here."""
+    resting: int = 0
+    """How many of those there are."""
 
     def placements(self) -> list[Placement]:
         """The 24 starts, by episode number."""
         return [Placement(source, target, yaw) for (source, target), yaw in product(self.places(), self.yaws)]
+
+    def maniskill_number(self, number: int) -> int:
+        """Which of ManiSkill 3's starts is the 24 starts' `number`."""
+        if not self.rests:
+            return number
+        place, turn = divmod(number, len(self.yaws))
+        return place * self.resting + self.rests[turn]
 
 
 def corners(half_edge: float) -> tuple[tuple[Point, Point], ...]:
@@ -97,6 +108,8 @@ BRIDGE: dict[str, BridgeTask] = {
             120,
             _sink,
             (0.0, math.pi / 4, -math.pi / 4),
+            rests=(1, 2, 0),
+            resting=8,
         ),
     )
 }

@@ -11,11 +11,12 @@ import pytest
 from omnistream.errors import ConfigError, InputError
 from omnistream_sim.calvin.chains import start_scenes
 from omnistream_sim.calvin.demos import DEMONSTRATED, TABLE_Y, DemoOptions, make_demos, start
-from omnistream_sim.calvin.recording import Demo, SplitWriter, frame
+from omnistream_sim.calvin.recording import SplitWriter
 from omnistream_sim.calvin.starts import ROBOT, start_state
 from omnistream_sim.cli import main
 from omnistream_training.robot_data.calvin_reader import open_calvin
 from omnistream_training.robot_data.safe_numpy import read_npz, read_pickled_npy
+from tests.omnistream_sim.calvin.made_up import recorded, seen
 
 KEYS = {
     "actions": ((7,), np.float64),
@@ -27,26 +28,6 @@ KEYS = {
     "depth_static": ((200, 200), np.float32),
     "depth_gripper": ((84, 84), np.float32),
 }
-
-
-def seen(number: int):
-    """As calvin_env's observation."""
-    rng = np.random.default_rng(number)
-    return {
-        "rgb_obs": {
-            "rgb_static": rng.integers(0, 256, (200, 200, 3), np.uint8),
-            "rgb_gripper": rng.integers(0, 256, (84, 84, 3), np.uint8),
-        },
-        "depth_obs": {"depth_static": np.ones((200, 200), np.float32), "depth_gripper": np.ones((84, 84), np.float32)},
-        "robot_obs": np.array(ROBOT) + 0.001 * number,
-        "scene_obs": np.zeros(24),
-    }
-
-
-def recorded(task: str, sentence: str, numbers: range) -> Demo:
-    action = np.array([1, -0.5, 0, 0, 0, 0.25, -1.0])
-    frames = [frame(seen(number), action) for number in numbers]
-    return Demo(task, sentence, {name: np.stack([one[name] for one in frames]) for name in frames[0]})
 
 
 @pytest.fixture

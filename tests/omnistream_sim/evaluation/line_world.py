@@ -5,6 +5,7 @@ where the task began. Some tasks misbehave on purpose."""
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import time
 from pathlib import Path
@@ -74,6 +75,31 @@ class LineWorld:
 
 def no_renderer() -> LineWorld:
     raise RuntimeError("no renderer: install libegl1")
+
+
+def quits() -> LineWorld:
+    """As calvin_env does where OpenGL is missing."""
+    print("Plugin Failed to load!")
+    raise SystemExit
+
+
+class Heavy(LineWorld):
+    """Each step takes a core a few hundredths of a second, as a renderer does."""
+
+    def step(self, action: np.ndarray):
+        end = time.process_time() + 0.03
+        while time.process_time() < end:
+            pass
+        return super().step(action)
+
+
+class NoRoom(LineWorld):
+    """A disk with room for little more: whatever a process writes ends after so many bytes of a file."""
+
+    def __init__(self, bytes_: int) -> None:
+        super().__init__()
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # an error of the write instead of the process's end
+        resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_, bytes_))
 
 
 def walker(observation, instruction):

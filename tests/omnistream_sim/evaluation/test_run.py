@@ -18,12 +18,14 @@ import pytest
 from line_world import LineWorld, benchmark, walker
 
 from omnistream.errors import ConfigError, InputError
-from omnistream_sim.evaluation.pool import PoolOptions
+from omnistream_sim.evaluation.policies import make_policy
+from omnistream_sim.evaluation.pool import PoolOptions, run_pool
 from omnistream_sim.evaluation.progress import LiveLine
 from omnistream_sim.evaluation.protocols import EvaluationError
 from omnistream_sim.evaluation.report import table
 from omnistream_sim.evaluation.run import RunOptions, evaluate
 from omnistream_sim.evaluation.store import Store
+from omnistream_sim.evaluation.worker import Finished, Ready, Work
 
 CHAINS = [("right 1", "right 2"), ("right 3", "right 9"), ("right 9", "right 1"), ("right 2", "right 3")] * 2
 
@@ -154,6 +156,46 @@ def test_a_full_disk_loses_no_finished_episode(tmp_path, monkeypatch):
     assert (tmp_path / "episodes.jsonl").read_bytes() == kept
 
 
+def test_a_disk_that_fills_up_is_one_clear_message_and_the_run_goes_on_later(tmp_path):
+    """The write itself fails, in the middle of a line; what was finished stays, and with room it is finished."""
+    program = (
+        "from pathlib import Path; import sys; sys.path.insert(0, sys.argv[1]); import line_world\n"
+        "from omnistream_sim.evaluation.run import RunOptions, evaluate\n"
+        f"chains = {CHAINS!r}\n"
+        "out = Path(sys.argv[2])\n"
+        "evaluate(line_world.benchmark(*chains[:2]), line_world.Drunkard, RunOptions(out=out, where='here'))\n"
+        "line_world.NoRoom((out / 'episodes.jsonl').stat().st_size + 100)\n"
+        "evaluate(line_world.benchmark(*chains), line_world.Drunkard, RunOptions(out=out, where='here'))\n"
+    )
+    out = tmp_path / "run"
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(Path(line_world.__file__).parent), str(out)], capture_output=True, text=True
+    )
+    assert done.returncode != 0
+    assert "2 finished episodes are kept. Make room, then run it again" in done.stderr
+    kept = (out / "episodes.jsonl").read_bytes()
+    assert kept.count(b"\n") == 2 and kept.endswith(b"\n")
+    report = evaluate(benchmark(*CHAINS), line_world.Drunkard, options(out, where="here"))
+    assert report["episodes"] == len(CHAINS)
+    assert (out / "episodes.jsonl").read_bytes().startswith(kept)
+
+
+def test_no_room_for_films_costs_no_episode(tmp_path, capfd):
+    pytest.importorskip("av")
+    full = RunOptions(out=tmp_path / "full", videos=2, pool=PoolOptions())
+    report = evaluate(benchmark(*CHAINS[:3], environment=partial(line_world.NoRoom, 900)), walker, full)
+    assert report["episodes"] == 3 and not report["not_finished"]
+    assert "no film of episode 0" in capfd.readouterr().err
+    assert list((tmp_path / "full").glob("videos/*")) == []
+    roomy = evaluate(benchmark(*CHAINS[:3]), walker, options(tmp_path / "roomy"))
+    assert report["digests"] == roomy["digests"]
+
+
+def test_a_simulator_that_quits_is_one_clear_message(tmp_path):
+    with pytest.raises(EvaluationError, match=r"worker 0 ended with 0 at its start: Plugin Failed to load!"):
+        evaluate(benchmark(("right 1",), environment=line_world.quits), walker, options(tmp_path))
+
+
 def test_a_damaged_line_is_named(tmp_path):
     evaluate(benchmark(*CHAINS[:2]), walker, options(tmp_path, where="here"))
     path = tmp_path / "episodes.jsonl"
@@ -184,6 +226,38 @@ def test_the_live_line_knows_how_long_it_takes():
     line = LiveLine(10, 2, "chains", io.StringIO())
     assert line.line(2, "", 0.0) == "[####................] 2/10 chains, 0.0 steps/s, ? left"
     assert line.line(6, "Avg. Len 1.50", 60.0).endswith("6/10 chains, Avg. Len 1.50, 0.0 steps/s, 1:00 left")
+
+
+@pytest.mark.slow
+def test_two_workers_take_half_the_time(tmp_path):
+    """On two free cores, from the moment that the workers are ready."""
+    if len(os.sched_getaffinity(0)) < 2 or os.getloadavg()[0] > 0.7:
+        pytest.skip(f"needs two free cores; the load is {os.getloadavg()[0]:.1f}")
+    work = benchmark(*[("right 99",)] * 8, steps=60, environment=line_world.Heavy)
+    rates = []
+    for workers in (1, 2):
+        (tmp_path / str(workers)).mkdir()
+        told = Work(work.environment, partial(make_policy, "line_world:walker"), work.rules, 0, tmp_path / str(workers))
+        ready = finished = steps = 0.0
+        for event in run_pool(told, work.episodes, PoolOptions(workers=workers)):
+            if isinstance(event, Ready):
+                ready = time.monotonic()
+            elif isinstance(event, Finished):
+                finished, steps = time.monotonic(), steps + 60
+        rates.append(steps / (finished - ready))
+    assert rates[1] / rates[0] >= 1.8
+
+
+@pytest.mark.slow
+def test_with_ray_a_hang_costs_its_time_limit(tmp_path):
+    pytest.importorskip("ray", reason='pip install "omnistream[ray]"')
+    world = partial(LineWorld, str(tmp_path))
+    report = evaluate(
+        benchmark(("hang once",), ("right 1",), environment=world),
+        walker,
+        options(tmp_path / "run", 1, where="ray", hang_s=15.0),
+    )
+    assert report["episodes"] == 2 and not report["not_finished"]
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import pytest
 from omnistream.errors import ConfigError
 from omnistream.policy.scaling import ActionScaling
 from omnistream_sim.simpler.gripper import LateClose, Sticky, Threshold, WithGripper
+from omnistream_sim.simpler.scripted import PickPlace
 from omnistream_sim.simpler.tasks import BRIDGE, EPISODES, Placement, bridge_task
 
 Q01 = (-0.02873, -0.04170, -0.02609, -0.08092, -0.09289, -0.20718)
@@ -42,6 +43,41 @@ def test_starts_by_hand():
     assert approx(eggplant[0], (-0.115, 0.191), (-0.125, 0.025), 0.0)
     assert approx(eggplant[23], (-0.095, 0.221), (-0.125, 0.025), -math.pi / 4)
     assert isinstance(spoon[0], Placement)
+
+
+def test_maniskills_numbers_of_the_starts():
+    """The eggplant has 8 places and 8 resting orientations there: of -45, 0, 45, ... 270 degrees, in this order."""
+    assert [BRIDGE["carrot"].maniskill_number(number) for number in (0, 7, 23)] == [0, 7, 23]
+    eggplant = BRIDGE["eggplant"]
+    degrees = [-45, 0, 45, 90, 135, 180, 225, 270]
+    places = list(dict.fromkeys(start.source for start in eggplant.placements()))
+    for number, start in enumerate(eggplant.placements()):
+        place, turn = divmod(eggplant.maniskill_number(number), 8)
+        assert places[place] == start.source
+        assert math.radians(degrees[turn]) == pytest.approx(start.yaw)
+
+
+@pytest.mark.parametrize(("task", "yaw"), [("spoon", math.pi / 2), ("carrot", -math.pi / 2), ("stack", 0.0)])
+def test_the_script_grasps_across_and_sets_down(task, yaw):
+    """In a made-up arm that goes where it is sent: it turns with the thing, closes on it, opens over the target."""
+    source, target = np.array([-0.2, 0.05, 0.88]), np.array([-0.1, -0.05, 0.87])
+    tool, turned, opened, script = np.array([-0.15, 0.0, 1.0]), 0.0, True, PickPlace()
+    pose = [math.cos(yaw / 2), 0, 0, math.sin(yaw / 2)]
+    held = False
+    for _ in range(60):
+        scene = np.concatenate([source, pose, target, [1, 0, 0, 0], tool, [1, 0, 0, 0]])
+        action = script({"rgb_static": None, "state": np.zeros(15), "scene": scene}, BRIDGE[task].instruction)
+        step = np.array([-action[0], -action[1], action[2]])  # the base is turned by half a turn
+        tool, turned = tool + step, turned + action[5]
+        held = held and action[6] < 0
+        if opened and action[6] < 0:
+            held = bool(np.linalg.norm(tool - source) < 0.012)
+        opened = action[6] > 0
+        if held:
+            source = tool.copy()
+    assert abs((turned - yaw + math.pi / 2) % math.pi - math.pi / 2) < 0.1
+    assert np.linalg.norm(source[:2] - target[:2]) < 0.012 and 0 < source[2] - target[2] < 0.05
+    assert opened and tool[2] > source[2] + 0.03
 
 
 def test_an_unknown_task_is_named():

@@ -9,6 +9,7 @@ import pytest
 from omnistream_sim.evaluation.episode import run_episode
 from omnistream_sim.simpler.benchmark import simpler_benchmark
 from omnistream_sim.simpler.environment import NoSimpler
+from omnistream_sim.simpler.scripted import PickPlace
 from omnistream_sim.simpler.tasks import BRIDGE
 
 
@@ -56,3 +57,20 @@ def test_the_tool_goes_where_it_is_sent(carrot):
     for _ in range(4):
         after = environment.step(np.array([0.005, 0, 0, 0, 0, 0, 1.0]))["state"]
     assert (after - before)[:3] == pytest.approx([0.02, 0, 0], abs=8e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", BRIDGE)
+def test_a_scripted_grasp_succeeds(task):
+    """Two starts of each task; the 24 are a command of docs/benchmarks.md."""
+    try:
+        benchmark = simpler_benchmark(tasks=(task,), episodes=2)
+        environment = benchmark.environment()
+        environment.reset(benchmark.episodes[0])
+    except NoSimpler as error:
+        pytest.skip(str(error))
+    try:
+        records = [run_episode(environment, PickPlace(), episode, benchmark.rules) for episode in benchmark.episodes]
+    finally:
+        environment.close()
+    assert any(record.solved for record in records)

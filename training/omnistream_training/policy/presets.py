@@ -59,6 +59,8 @@ CALVIN_SMALL = dataclasses.replace(
     policy=dataclasses.replace(TABLETOP_TINY.policy, vision=VisionConfig(image_size=192)),
     data=PolicyData(scaling="range", still="hold"),
     noise=Noise(state=0.1, no_state=0.2),
+    steps=2500,
+    batch=64,
 )
 """For `omnistream-sim demos calvin`, on a laptop: both cameras and the robot's state. The hand is not tilted there, so
 roll and pitch are held. The state is blurred and at times blanked, lest the policy go by it alone."""
