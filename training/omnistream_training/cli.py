@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`omnistream-train`: geometry, heads, pre-training and policies.
+"""`omnistream-train`: geometry, heads, pre-training and policies, and what these take.
 
     omnistream-train geometry RUN --preset default-cpu --optim.lr 5e-4
     omnistream-train heads RUN --model.start CHECKPOINT --data.live None --data.folders my_recordings
     omnistream-train pretrain RUN --preset tabletop_tiny
     omnistream-train policy RUN --data.folders my_data_set
+    omnistream-train ablation OUT --minutes 15           # pre-training without each of its tasks: what each is worth
+    omnistream-train cost --preset paper_vitl_stage1     # arithmetic, days and memory of a pre-training run
+    omnistream-train datasets                            # what the paper pre-trains on, and what of it can be read
 
 RUN is the run's directory. Given a run that exists, it goes on. Every field of the configuration is an option.
 
@@ -16,7 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -33,8 +36,8 @@ from omnistream_training.running import CONFIG, Where, run_geometry
 FINISHED, STOPPED, USAGE, DATA, CHECKPOINT, NOT_FINITE = 0, 1, 2, 3, 4, 7
 COMMANDS = {"geometry": "default-cpu", "heads": "heads"}
 """Command and its preset."""
-POLICY, PRETRAIN = "policy", "pretrain"
-"""Commands with a configuration of their own."""
+POLICY, PRETRAIN, ABLATION, COST, DATA_SETS = "policy", "pretrain", "ablation", "cost", "datasets"
+"""Commands with options of their own."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,14 +47,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(__doc__)
         return FINISHED if arguments else USAGE
     command, rest = arguments[0], arguments[1:]
-    if command not in (*COMMANDS, PRETRAIN, POLICY):
-        known = ", ".join((*COMMANDS, PRETRAIN, POLICY))
+    own: dict[str, Callable[[list[str]], int]] = {
+        PRETRAIN: _pretrain,
+        POLICY: _policy,
+        ABLATION: _ablation,
+        COST: _cost,
+        DATA_SETS: _data_sets,
+    }
+    if command not in (*COMMANDS, *own):
+        known = ", ".join((*COMMANDS, *own))
         print(f"omnistream-train: unknown command {command!r}; expected one of {known}", file=sys.stderr)
         return USAGE
     try:
-        if command == PRETRAIN:
-            return _pretrain(rest)
-        return _policy(rest) if command == POLICY else _run(command, rest)
+        return own[command](rest) if command in own else _run(command, rest)
     except NotFiniteError as error:
         return _fail(error, NOT_FINITE)
     except CheckpointError as error:
@@ -93,6 +101,35 @@ def _pretrain(arguments: list[str]) -> int:
     from omnistream_training.pretrain.command import run_command
 
     return FINISHED if run_command(arguments) else STOPPED
+
+
+def _ablation(arguments: list[str]) -> int:
+    from omnistream_training.ablation.command import run_command
+
+    return FINISHED if run_command(arguments) else STOPPED
+
+
+def _cost(arguments: list[str]) -> int:
+    from omnistream_training.pretrain.cost import run_command
+
+    run_command(arguments)
+    return FINISHED
+
+
+def _data_sets(arguments: list[str]) -> int:
+    """List the paper's data sets."""
+    from omnistream_training.datasets import data_sets_page, data_sets_text
+
+    def show(markdown: bool = False) -> None:
+        """What the paper pre-trains on, by group: licences, and how a run reads each, or "not yet".
+
+        Args:
+            markdown: As the page docs/datasets.md.
+        """
+        print(data_sets_page() if markdown else "\n".join(data_sets_text()), end="" if markdown else "\n")
+
+    tyro.cli(show, args=arguments, prog="omnistream-train datasets", config=(tyro.conf.FlagCreatePairsOff,))
+    return FINISHED
 
 
 def _run(command: str, arguments: list[str]) -> int:

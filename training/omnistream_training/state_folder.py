@@ -24,6 +24,7 @@ from typing import Any
 import torch
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException  # a BaseException
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
 from omnistream.errors import CheckpointError
@@ -95,7 +96,7 @@ class StateFolder:
             tensors = accept(plain, sizes)
             try:
                 _read(path, tensors)
-            except Exception as error:  # so does a damaged tensor
+            except (Exception, CheckpointException) as error:  # so does a damaged tensor
                 reasons.append(self._set_aside(path, error))
                 continue
             return True
@@ -103,7 +104,7 @@ class StateFolder:
             raise CheckpointError("no usable training state: " + "; ".join(reasons))
         return False
 
-    def _set_aside(self, path: Path, error: Exception) -> str:
+    def _set_aside(self, path: Path, error: BaseException) -> str:
         reason = f"{path} is damaged ({type(error).__name__}: {str(error)[:200]})"
         self._processes.wait()
         if self._processes.first:
@@ -128,7 +129,7 @@ def read_state(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         plain, sizes = _contents(path)
         tensors = {name: torch.zeros(size, dtype=dtype) for name, (size, dtype) in sizes.items()}
         _read(path, tensors)
-    except Exception as error:
+    except (Exception, CheckpointException) as error:
         raise CheckpointError(f"{path} cannot be read: {type(error).__name__}: {str(error)[:200]}") from error
     return plain, tensors
 

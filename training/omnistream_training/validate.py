@@ -7,6 +7,7 @@ It steers a run. What is published comes from `omnistream-eval geometry`.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -54,19 +55,12 @@ class Validation:
         rows: list[dict[str, float]] = []
         histogram, mean_map = DepthHistogram(), self._mean_map()
         everywhere, mapped = DepthSums(), DepthSums()
-        for first in range(0, self._clips, CLIPS_AT_ONCE):
-            numbers = range(first, min(first + CLIPS_AT_ONCE, self._clips))
-            batch = self._feed.held_out(self._source, numbers, self._frames, STRIDE)
-            streamed, camera = _predict(model, batch, self._feed.config.policy)
-            alone = _predict_alone(model, batch)
-            for i in range(len(numbers)):
-                depth = batch.depth[i].cpu().numpy()
-                ok = np.isfinite(depth) & (depth > MIN_DEPTH)
-                if ok.any():
-                    histogram.add(depth[:, ::4, ::4][ok[:, ::4, ::4]])
-                    everywhere.add(streamed[i][ok], depth[ok])
-                    mapped.add(np.broadcast_to(mean_map, depth.shape)[ok], depth[ok])
-                    rows.append(_depth_row(streamed[i], alone[i], depth, ok) | _pose_row(camera[i], batch, i))
+        for row, predicted, depth, ok in self._each(model):
+            if row:
+                histogram.add(depth[:, ::4, ::4][ok[:, ::4, ::4]])
+                everywhere.add(predicted[ok], depth[ok])
+                mapped.add(np.broadcast_to(mean_map, depth.shape)[ok], depth[ok])
+                rows.append(row)
         if not rows:
             return {"clips": 0}
         result = {key: _mean([row[key] for row in rows if key in row]) for key in sorted({k for r in rows for k in r})}
@@ -76,6 +70,26 @@ class Validation:
         result["map_abs_rel"], result["map_delta1"] = (mapped.metrics()[name] for name in ("abs_rel", "delta1"))
         result = {key: round(value, 4) for key, value in result.items()}
         return result | {"clips": len(rows), "frames": self._frames, "seconds": round(time.perf_counter() - start, 1)}
+
+    @torch.no_grad()
+    def clips(self, model: OmniStream) -> list[dict[str, float]]:
+        """The metrics of each held-out clip, the same clips in the same order for every model; empty without depth."""
+        return [row for row, *_ in self._each(model)]
+
+    def _each(self, model: OmniStream) -> Iterator[tuple[dict[str, float], np.ndarray, np.ndarray, np.ndarray]]:
+        """Per clip: metrics, predicted depth [T, H, W], true depth, and where that is known."""
+        for first in range(0, self._clips, CLIPS_AT_ONCE):
+            numbers = range(first, min(first + CLIPS_AT_ONCE, self._clips))
+            batch = self._feed.held_out(self._source, numbers, self._frames, STRIDE)
+            streamed, camera = _predict(model, batch, self._feed.config.policy)
+            alone = _predict_alone(model, batch)
+            for i in range(len(numbers)):
+                depth = batch.depth[i].cpu().numpy()
+                ok = np.isfinite(depth) & (depth > MIN_DEPTH)
+                row: dict[str, float] = {}
+                if ok.any():
+                    row = _depth_row(streamed[i], alone[i], depth, ok) | _pose_row(camera[i], batch, i)
+                yield row, streamed[i], depth, ok
 
     def _mean_map(self) -> np.ndarray:
         """[H, W] mean depth of training clips, at the size of the held-out ones."""

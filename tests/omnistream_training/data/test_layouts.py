@@ -17,17 +17,19 @@ from omnistream_training.data.layouts import open_layout
 from omnistream_training.data.source import ClipRequest
 
 SIZE = (24, 32)
+VGA, WIDE = (480, 640), (375, 1242)
+"""Where intrinsics are published for a size, pictures have it."""
 TAG = struct.pack("<f", 202021.25)
 
 
-def picture(path: Path, value: int) -> None:
+def picture(path: Path, value: int, size: tuple[int, int] = SIZE) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((*SIZE, 3), value, np.uint8)).save(path)
+    Image.fromarray(np.full((*size, 3), value, np.uint8)).save(path)
 
 
-def depth16(path: Path, value: int) -> None:
+def depth16(path: Path, value: int, size: tuple[int, int] = SIZE) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    values = np.full(SIZE, value, np.uint16)
+    values = np.full(size, value, np.uint16)
     values[0, 0] = 0
     Image.fromarray(values).save(path)
 
@@ -55,9 +57,11 @@ def sintel(root: Path) -> Path:
 def kitti(root: Path) -> Path:
     drive = "2011_09_26_drive_0002_sync"
     for i in range(8):
-        picture(root / "2011_09_26" / drive / "image_02" / "data" / f"{i:010d}.png", 10 * i)
+        picture(root / "2011_09_26" / drive / "image_02" / "data" / f"{i:010d}.png", 10 * i, WIDE)
     for i in range(2, 6):
-        depth16(root / "train" / drive / "proj_depth" / "groundtruth" / "image_02" / f"{i:010d}.png", 256 * (1 + i))
+        depth16(
+            root / "train" / drive / "proj_depth" / "groundtruth" / "image_02" / f"{i:010d}.png", 256 * (1 + i), WIDE
+        )
     lens = "721.5377 0.0 609.5593 44.85728 0.0 721.5377 172.854 0.2163791 0.0 0.0 1.0 0.002745884"
     calibration = root / "2011_09_26" / "calib_cam_to_cam.txt"
     calibration.write_text(f"calib_time: 09-Jan-2012 13:57:47\nP_rect_02: {lens}\n")
@@ -67,9 +71,9 @@ def kitti(root: Path) -> Path:
 def bonn(root: Path) -> Path:
     folder = root / "rgbd_bonn_balloon"
     for i in range(4):
-        picture(folder / "rgb" / f"{1548266470 + i / 30:.5f}.png", 10 * i)
+        picture(folder / "rgb" / f"{1548266470 + i / 30:.5f}.png", 10 * i, VGA)
         if i != 1:  # depth lacks a frame: pairs are made by time
-            depth16(folder / "depth" / f"{1548266470.004 + i / 30:.5f}.png", 5000 * (1 + i))
+            depth16(folder / "depth" / f"{1548266470.004 + i / 30:.5f}.png", 5000 * (1 + i), VGA)
     (folder / "rgb.txt").write_text("# color images\n")  # also a TUM folder, whose poses are another thing's
     return root
 
@@ -78,8 +82,8 @@ def tartanair(root: Path) -> Path:
     folder = root / "abandonedfactory" / "Easy" / "P001"
     lines = []
     for i in range(4):
-        picture(folder / "image_left" / f"{i:06d}_left.png", 10 * i)
-        depth = np.full(SIZE, 1.0 + i, np.float32)
+        picture(folder / "image_left" / f"{i:06d}_left.png", 10 * i, VGA)
+        depth = np.full(VGA, 1.0 + i, np.float32)
         depth[0, 0] = 10_000  # sky
         (folder / "depth_left").mkdir(exist_ok=True)
         np.save(folder / "depth_left" / f"{i:06d}_left_depth.npy", depth)
@@ -94,8 +98,8 @@ def virtual_kitti(root: Path) -> Path:
     inner = ["frame cameraID K[0,0] K[1,1] K[0,2] K[1,2]"]
     for i in range(4):
         for camera in (0, 1):
-            picture(folder / "frames" / "rgb" / f"Camera_{camera}" / f"rgb_{i:05d}.jpg", 10 * i)
-            depth16(folder / "frames" / "depth" / f"Camera_{camera}" / f"depth_{i:05d}.png", 100 * (1 + i))
+            picture(folder / "frames" / "rgb" / f"Camera_{camera}" / f"rgb_{i:05d}.jpg", 10 * i, WIDE)
+            depth16(folder / "frames" / "depth" / f"Camera_{camera}" / f"depth_{i:05d}.png", 100 * (1 + i), WIDE)
             numbers = rigid.inverse(pose(i + camera)).ravel()
             outer.append(f"{i} {camera} " + " ".join(f"{n:.6f}" for n in numbers))
             inner.append(f"{i} {camera} 725.0087 725.0087 620.5 187")

@@ -17,10 +17,11 @@ import torch
 
 from omnistream.model.config import PRESETS
 from omnistream_training.config_file import load_config
-from omnistream_training.distributed import join
+from omnistream_training.distributed import Processes, join
 from omnistream_training.pretrain.config import PretrainConfig
 from omnistream_training.pretrain.learner import PretrainLearner
 from omnistream_training.pretrain.trainer import PretrainTrainer
+from omnistream_training.ssl.losses import sinkhorn
 from tests.omnistream_training.conftest import MICRO
 
 
@@ -32,6 +33,7 @@ def main() -> None:
     processes = join("cpu")
     trainer = PretrainTrainer(load_config(wanted, PretrainConfig()), run, device="cpu", processes=processes)
     _check_shares(trainer.learner, processes.world)
+    _check_centring(processes)
     mark = run / "killed"
     if kill >= 0 and processes.rank == 1 and not mark.exists():
         update = trainer.learner.update
@@ -56,6 +58,14 @@ def _check_shares(learner: PretrainLearner, world: int) -> None:
     whole = sum(p.numel() for p in parameters)
     if not held < 1.1 * whole / world + 1000:
         raise RuntimeError(f"this process holds {held} of {whole} weights; expected about one in {world}")
+
+
+def _check_centring(processes: Processes) -> None:
+    """Shared, each process gets its rows of what one would make of all samples."""
+    logits = torch.randn(8, 5, generator=torch.Generator().manual_seed(0))
+    own = slice(processes.rank * 8 // processes.world, (processes.rank + 1) * 8 // processes.world)
+    found = sinkhorn(logits[own], 0.1, shared=processes.world > 1)
+    torch.testing.assert_close(found, sinkhorn(logits, 0.1)[own], rtol=1e-4, atol=1e-6)
 
 
 if __name__ == "__main__":

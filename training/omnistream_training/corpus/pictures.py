@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from omnistream.errors import InputError
 from omnistream.io.frames import Frame
@@ -48,16 +48,23 @@ class PictureSource:
         return unlabelled(images[:, None], torch.zeros(len(images), 1, dtype=torch.float64)).to(request.device)
 
 
-def read_picture(part: Part, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """RGB [H, W, 3] at `size`, upright, scaled to cover it and cut. InputError names what is no picture."""
+def read_picture(part: Part, size: tuple[int, int], *, squeeze: bool = False) -> NDArray[np.uint8]:
+    """RGB [H, W, 3] at `size`, upright, scaled to cover it and cut; InputError names what is no picture.
+
+    squeeze: all of it, at the expense of its shape: what is said about its places stays true.
+    """
     data = part.read()
     try:
         with Image.open(io.BytesIO(data), formats=PICTURE_FORMATS) as picture:
             image = pillow_to_rgb(ImageOps.exif_transpose(picture))
     except InputError as error:
         raise InputError(f"{part.name}: {error}") from error
+    except UnidentifiedImageError as error:  # whose words name a buffer's address
+        raise InputError(f"{part.name}: cannot be read as an image: no known format") from error
     except UNREADABLE as error:
         raise InputError(f"{part.name}: cannot be read as an image: {error}") from error
+    if squeeze:
+        return np.array(Image.fromarray(image).resize(size[::-1], Image.Resampling.BICUBIC))
     return fit(Frame(image=image, stamp=0.0, index=0, name=part.name), size)[0]
 
 

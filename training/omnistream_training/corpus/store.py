@@ -29,8 +29,10 @@ VERSION = 1
 class Part(Protocol):
     """One file of a sample."""
 
-    name: str
-    """For people: a path, or a shard and a member."""
+    @property
+    def name(self) -> str:
+        """For people: a path, or a shard and a member."""
+        ...
 
     def read(self) -> bytes:
         """The content. InputError if it cannot be read."""
@@ -56,7 +58,7 @@ class FilePart:
     path: Path
 
     @property
-    def name(self) -> str:  # type: ignore[override]
+    def name(self) -> str:
         return str(self.path)
 
     def read(self) -> bytes:
@@ -76,7 +78,7 @@ class ShardPart:
     size: int
 
     @property
-    def name(self) -> str:  # type: ignore[override]
+    def name(self) -> str:
         return f"{self.shard}: {self.member}"
 
     def read(self) -> bytes:
@@ -131,7 +133,12 @@ class Store:
     def samples(self, group: int) -> Sequence[Sample]:
         """Of one group, in plain order; none in a shard without any. InputError names a shard that is damaged."""
         if self.shards:
-            return _shard_samples(self.shards[group], self._wanted)
+            shard = self.shards[group]
+            try:
+                stat = shard.stat()
+            except OSError as error:
+                raise InputError(f"{shard}: cannot be read: {error.strerror or error}") from error
+            return _shard_samples(shard, stat.st_size, stat.st_mtime_ns, self._wanted)
         return _folder_samples(self.path, self._wanted)
 
     def digest(self) -> str:
@@ -145,19 +152,19 @@ class Store:
 
 
 @functools.lru_cache(maxsize=32)
-def _shard_samples(shard: Path, wanted: tuple[str, ...]) -> tuple[Sample, ...]:
+def _shard_samples(shard: Path, size: int, changed: int, wanted: tuple[str, ...]) -> tuple[Sample, ...]:
+    """size, changed: of the shard, which may be mended while a run goes on."""
     parts: dict[str, dict[str, Part]] = {}
-    for member, offset, size in _members(shard):
+    for member, offset, length in _members(shard, f"{size} {changed}"):
         key, extension = _split(member)
-        parts.setdefault(key, {})[extension] = ShardPart(shard, member, offset, size)
+        parts.setdefault(key, {})[extension] = ShardPart(shard, member, offset, length)
     return _kept(parts, wanted)
 
 
-def _members(shard: Path) -> list[tuple[str, int, int]]:
+def _members(shard: Path, version: str) -> list[tuple[str, int, int]]:
     """Name, offset and size of each file in a shard; remembered in ~/.cache/omnistream/shards."""
     try:
-        stat = shard.stat()
-        key = hashlib.sha256(f"{VERSION} {shard.resolve()} {stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()
+        key = hashlib.sha256(f"{VERSION} {shard.resolve()} {version}".encode()).hexdigest()
         index = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "omnistream" / "shards" / key[:32]
         if index.exists():
             return [(str(name), int(offset), int(size)) for name, offset, size in json.loads(index.read_bytes())]

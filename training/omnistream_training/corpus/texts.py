@@ -6,7 +6,8 @@
     folder or shards   a picture beside NAME.json with such conversations, or with a "caption" and GRIT's "ref_exps"
                        ([start, end, left, top, right, bottom, score] of phrases of the caption), or beside NAME.txt
 
-Of a caption with boxes, one of its phrases is asked for as often as the caption (the authors' `grounding_ratio` 0.5).
+Pictures are squeezed into the configured shape whole, so that places in texts stay true. Of a caption with boxes, one
+of its phrases is asked for as often as the caption (the authors' `grounding_ratio` 0.5).
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class TextSource:
         picture = sample.first(EXTENSIONS)
         if picture is None:
             raise InputError(f"{sample.name}: a text without a picture; expected NAME.{'|'.join(EXTENSIONS[:3])}")
-        return read_picture(picture, self._size), question_of(sample, draw)
+        return read_picture(picture, self._size, squeeze=True), question_of(sample, draw)
 
 
 def question_of(sample: Sample, draw: random.Random) -> Question:

@@ -63,9 +63,7 @@ def accept_state(learner: PretrainLearner, plain: dict[str, Any], sizes: Sizes) 
                 entry = key.removeprefix(f"{kind}.").removesuffix(f".{name}")
                 if "." not in entry:
                     size, dtype = sizes[key]
-                    whole = size == parameter.shape and size != torch.Size([])
-                    blank = torch.zeros_like(parameter, dtype=dtype) if whole else torch.zeros(size, dtype=dtype)
-                    optimizer.state[parameter][entry] = blank.detach()
+                    optimizer.state[parameter][entry] = _blank(parameter, size, dtype)
     wanted = state_tensors(learner)
     missing, foreign = sorted(wanted.keys() - sizes.keys()), sorted(sizes.keys() - wanted.keys())
     if missing or foreign:
@@ -75,6 +73,13 @@ def accept_state(learner: PretrainLearner, plain: dict[str, Any], sizes: Sizes) 
         )
     learner.progress = Progress(**plain["progress"])
     return wanted
+
+
+def _blank(parameter: Tensor, size: torch.Size, dtype: torch.dtype) -> Tensor:
+    """Zeros like the parameter, sharded as it is, or a counter on its device."""
+    if size == parameter.shape and len(size):
+        return torch.zeros_like(parameter, dtype=dtype).detach()
+    return torch.zeros(size, dtype=dtype, device=parameter.device)
 
 
 def named(module: nn.Module) -> list[tuple[str, nn.Parameter]]:

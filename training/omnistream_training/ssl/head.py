@@ -26,6 +26,11 @@ class ProjectionHead(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
+    @staticmethod
+    def matrix_size(dim: int, hidden: int, bottleneck: int, prototypes: int) -> int:
+        """Entries of its matrices, each of which multiplies a sample once."""
+        return dim * hidden + hidden * hidden + hidden * bottleneck + bottleneck * prototypes
+
     def forward(self, x: Tensor) -> Tensor:
         """[..., D] -> logits [..., prototypes]."""
         return self.prototypes(F.normalize(self.mlp(x), dim=-1, eps=1e-6))
