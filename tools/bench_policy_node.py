@@ -4,8 +4,9 @@
 
     make bench-policy-node                     # or: .venv/bin/python tools/bench_policy_node.py --check
 
-Two processes: this one shows pictures at the control rate and hears the commands, the node is the other. Its policy has
-random weights; the backbone is of the size that is asked for, so that inference takes as long as a real one's.
+Two processes: this one shows pictures at the control rate and hears the commands, the node is the other (with two
+faults that only its inside can have, tools/bench_policy_faults.py). Its policy has random weights; the backbone is of
+the size that is asked for, so that inference takes as long as a real one's.
 
 Jitter: how far the times between two commands that arrive here are from the control period, transport included.
 Time to stop: from the fault to the arrival of the stop command, many times each:
@@ -16,6 +17,8 @@ Time to stop: from the fault to the arrival of the stop command, many times each
     frozen      the camera shows one picture again and again; counted from the one that is once too often (frozen_after)
     instruction the instruction is taken back
     rival       somebody else begins to publish commands; its discovery is counted
+    nan         the network's weights become NaN; the next picture and its inference are counted
+    inference   one inference takes 500 ms longer; counted from the end of inference_deadline
     stall       the process is halted for longer than max_tick_gap; counted from its first chance to act
 
 Results go to build/bench_policy_node.json, with machine, versions and commit.
@@ -36,6 +39,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from bench_policy_faults import WORDS
 from bench_policy_robot import FROZEN_AFTER, RATE, Client, make_policy, percentiles
 from geometry_msgs.msg import TwistStamped
 from std_msgs.msg import Bool
@@ -45,7 +49,6 @@ from omnistream_ros.domains import reserved_domain_id
 from omnistream_ros.environment import loopback_environment
 from omnistream_ros.processes import ChildProcess, ProcessGroup, ros_parameters
 from omnistream_ros.running import spinning
-from omnistream_ros.up import NODES
 
 JITTER_SHARE = 0.2
 """Of the control period, at p99."""
@@ -53,6 +56,7 @@ STOP_MARGIN_MS = 50.0
 """Beyond one control period, at p99."""
 MAX_AGE = 0.3
 MAX_GAP = 0.2
+DEADLINE = 0.25
 LIMIT_S = 120.0
 
 
@@ -170,6 +174,41 @@ def _rival(client: Client, _node: ChildProcess, repeats: int) -> dict[str, float
     return percentiles(np.array(found))
 
 
+def _nan(client: Client, node: ChildProcess, repeats: int) -> dict[str, float]:
+    client.run()
+    found = []
+    for _ in range(repeats):
+        client.wait(lambda: bool(client.heard) and client.heard[-1][1], "a command that moves")
+        client.heard.clear()
+        begin = time.monotonic()
+        node.send(signal.SIGUSR1)
+        found.append(client.stopped_after(begin))
+        node.send(signal.SIGUSR1)
+        time.sleep(0.2)
+        client.heard.clear()
+        client.call("start")
+    return percentiles(np.array(found))
+
+
+def _inference(client: Client, node: ChildProcess, repeats: int) -> dict[str, float]:
+    client.run()
+    found = []
+    for _ in range(repeats):
+        client.wait(lambda: bool(client.heard) and client.heard[-1][1], "a command that moves")
+        client.heard.clear()
+        known = len(_stalls(node))
+        node.send(signal.SIGUSR2)
+        client.wait(lambda: len(_stalls(node)) > known, "an inference")  # noqa: B023
+        found.append(client.stopped_after(_stalls(node)[-1] + DEADLINE))
+        client.heard.clear()
+    return percentiles(np.array(found))
+
+
+def _stalls(node: ChildProcess) -> list[float]:
+    """Steady times at which an inference was held up."""
+    return [float(line.removeprefix(WORDS)) for line in node.lines() if line.startswith(WORDS)]
+
+
 def _stall(client: Client, node: ChildProcess, repeats: int) -> dict[str, float]:
     found = []
     for _ in range(repeats):
@@ -191,6 +230,8 @@ FAULTS: dict[str, Callable[[Client, ChildProcess, int], dict[str, float]]] = {
     "frozen": _frozen,
     "instruction": _instruction,
     "rival": _rival,
+    "nan": _nan,
+    "inference": _inference,
     "stall": _stall,
 }
 
@@ -205,7 +246,7 @@ def _node(folder: Path, model: str) -> Iterator[tuple[Client, ChildProcess]]:
         "action_scale": [0.02, 0.02, 0.02, 0.05, 0.05, 0.05],
         "max_observation_age": MAX_AGE,
         "max_tick_gap": MAX_GAP,
-        "inference_deadline": 0.5,
+        "inference_deadline": DEADLINE,
         "frozen_after": FROZEN_AFTER,
         "ramp": 0.0,
         "status_rate": 10.0,
@@ -213,7 +254,9 @@ def _node(folder: Path, model: str) -> Iterator[tuple[Client, ChildProcess]]:
     }
     with reserved_domain_id() as domain_id, ProcessGroup() as group:
         os.environ.update(loopback_environment(domain_id))
-        node = group.start("policy", NODES["policy"].module, ros_parameters(**parameters))
+        path = os.pathsep.join(filter(None, (str(Path(__file__).parent), os.environ.get("PYTHONPATH"))))
+        environment = {**os.environ, "PYTHONPATH": path}
+        node = group.start("policy", "bench_policy_faults", ros_parameters(**parameters), env=environment, keep=2000)
         with spinning(Client) as client:
             end = time.monotonic() + LIMIT_S
             while client.status is None or client.status.state != PolicyStatus.STATE_DISABLED:

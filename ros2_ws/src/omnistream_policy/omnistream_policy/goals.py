@@ -181,8 +181,10 @@ class Goals:
         goal.begun, goal.commands = time.monotonic(), self._look().commands
         try:
             goal.unknown = self._begin(goal.text, goal.mark)
-        except Halted:
-            return  # the next look tells by whom
+        except Halted as error:
+            if not goal.cancelled:  # else the next look ends it
+                self._finish(goal, R.OUTCOME_STOPPED, self._look().reason, str(error))
+            return
         except (OmniStreamError, TimeoutError) as error:
             reason = str(error) or "the inference in hand did not end"
             self._stop(f"run_policy: {reason}")  # the goal before may have been moving

@@ -68,7 +68,6 @@ class Loop:
         self.drive = drive
         self.detail = ""
         """Of the last stop that somebody has to look at."""
-        self.rivals: list[str] = []
         self.halts = 0
         """Stops that somebody or something decided on, e-stops included."""
         self.latencies = {"tick": LatencyWindow(1200), "jitter": LatencyWindow(1200)}
@@ -139,6 +138,11 @@ class Loop:
             self.drive.clear(stamp=self._stamp(), now=time.monotonic())
         self._tell()
 
+    def rival_problem(self) -> str:
+        """On which of our topics somebody else publishes too, a sentence; "" where nobody does."""
+        rivals = self._outputs.rivals()
+        return f"somebody else publishes on {', '.join(rivals)}; expected nobody" if rivals else ""
+
     # ---------------------------------------------------------------- the plan
 
     def wants_chunk(self) -> int | None:
@@ -180,8 +184,10 @@ class Loop:
         self._last_tick = now
         clock = self._node.get_clock().now()
         ros_now = clock.nanoseconds / 1e9
-        place = self._inputs.place
+        place, rivals = self._inputs.place, self.rival_problem()
         with self._locked():
+            if rivals and self.control.guard.mode in (Mode.HOLDING, Mode.RUNNING):
+                self.detail = rivals
             facts = Facts(
                 instruction=self._instructed(),
                 observation_age=self._inputs.age(ros_now, now),
@@ -189,7 +195,7 @@ class Loop:
                 inference_busy=self._busy(now),
                 tick_gap=gap,
                 identical=self._inputs.identical,
-                rivals=len(self.rivals),
+                rivals=int(bool(rivals)),
             )
             at = None if place is None else place.values
             self._outputs.send(self.drive.tick(facts, stamp=clock.nanoseconds, now=now, at=at), clock.to_msg())

@@ -15,7 +15,6 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -26,12 +25,11 @@ from std_msgs.msg import Bool, Header, String
 from std_srvs.srv import Trigger
 
 from omnistream.errors import ConfigError, OmniStreamError
-from omnistream.policy.checkpoint import LoadedPolicy
+from omnistream.io.run_log import RunLog
 from omnistream.policy.drive import Drive
 from omnistream.policy.guard import Mode, Stop
 from omnistream.policy.mind import Mind, Thought
 from omnistream.policy.opening import identity, open_policy, open_session
-from omnistream.policy.runlog import RunLog
 from omnistream.policy.settings import control_settings
 from omnistream_msgs.msg import ActionChunk as ActionChunkMessage
 from omnistream_msgs.msg import PolicyStatus
@@ -41,6 +39,7 @@ from omnistream_ros.images import seconds_to_stamp
 from omnistream_ros.lifecycle import LIFECYCLE_PARAMETERS, ManagedNode, State
 from omnistream_ros.parameters import help_text
 from omnistream_ros.qos import qos_profile
+from omnistream_ros.run_log import open_run_log
 from omnistream_ros.running import run
 
 from .goals import Goals, Situation
@@ -51,8 +50,6 @@ from .parameters import NODE
 from .status import STATES, fill, permission_report, timing_report
 from .thinking import Thinking
 
-RIVAL_PERIOD = 0.05
-"""Seconds between two looks at who else publishes commands."""
 STEP_TIMEOUT = 2.0
 """Seconds that a transition waits for the inference in hand; the stop command has left long before."""
 FORWARD_JUMP = 1.0
@@ -99,8 +96,10 @@ class PolicyNode(ManagedNode):
             self._inputs = Inputs(self, p, policy.contract, policy.shape.state > 0, self._on_observation)
             topics = self._inputs.topics()
             self._outputs = Outputs(self, p, settings)
-            self._log = self._open_log(policy, topics)
-            mind = Mind(open_session(policy, p), self._log)
+            session = open_session(policy, p)
+            header = {"topics": topics, "outputs": self._outputs.topic_of} | identity(session)
+            self._log = open_run_log(self, header)
+            mind = Mind(session, self._log)
             thinking = Thinking(mind, self._wants_chunk, self._on_chunk, self._on_failure, p["max_failures"])
             self._thinking = thinking
             self._loop = Loop(
@@ -128,6 +127,7 @@ class PolicyNode(ManagedNode):
     def activate(self) -> None:
         """Observes from now on; moves nothing before ~/start."""
         assert self._inputs is not None and self._thinking is not None and self._loop is not None
+        self._thinking.post(self._thinking.mind.reset)  # what was seen before a pause is no memory of this episode
         self._thinking.start()
         self._inputs.subscribe()
         self._loop.begin()
@@ -162,23 +162,6 @@ class PolicyNode(ManagedNode):
             self._log = None
             self._inputs = self._outputs = self._thinking = self._loop = self._chunks = None
 
-    def _open_log(self, policy: LoadedPolicy, topics: dict[str, str]) -> RunLog | None:
-        """A log of its own from each configure to the cleanup; OSError where it cannot be written."""
-        assert self._outputs is not None
-        if not self.parameters["run_log"]:
-            return None
-        header = {"node": self.get_fully_qualified_name(), "parameters": dict(self.parameters), "topics": topics}
-        header |= {"outputs": self._outputs.topic_of} | identity(policy)
-        folder = Path(self.parameters["run_log"]).expanduser()
-        log = RunLog(folder, self.get_name(), header, self.get_logger().warning)
-        self.get_logger().info(f"run log: {log.path}")
-        return log
-
-    def destroy_node(self) -> None:
-        """See rclpy, which forgets actions."""
-        self._goals.destroy()
-        super().destroy_node()
-
     def state_changed(self) -> None:
         """Tells everybody."""
         self._publish_status()
@@ -204,9 +187,9 @@ class PolicyNode(ManagedNode):
             group=self._group,
             urgent=self._urgent,
             refusal=self._goal_problem,
-            mark=lambda: self._active_loop().halts,
+            mark=lambda: 0 if self._loop is None else self._loop.halts,
             begin=self._follow,
-            stop=lambda detail: self._active_loop().stop(Stop.REQUESTED, detail),
+            stop=self._end_goal,
             look=self._situation,
         )
 
@@ -227,9 +210,8 @@ class PolicyNode(ManagedNode):
 
     def _permit(self, halts: int | None = None) -> None:
         loop = self._active_loop()
-        self._look_for_rivals()
-        if loop.rivals:
-            raise ConfigError(f"somebody else publishes on {', '.join(loop.rivals)}; expected nobody")
+        if problem := loop.rival_problem():
+            raise ConfigError(problem)
         if self._estop_held:
             raise ConfigError("the e-stop topic says true; release it and clear it first")
         loop.start(halts)
@@ -334,8 +316,7 @@ class PolicyNode(ManagedNode):
             return str(error)
         if self._estop_held or loop.control.guard.mode is Mode.STOPPED:
             return "the e-stop is latched; release it, then ~/clear_estop"
-        self._look_for_rivals()
-        return f"somebody else publishes on {', '.join(loop.rivals)}; expected nobody" if loop.rivals else ""
+        return loop.rival_problem()
 
     def _follow(self, text: str, mark: int) -> tuple[str, ...]:
         with self._control:
@@ -343,6 +324,10 @@ class PolicyNode(ManagedNode):
             self._instruct(text)
             self._permit(mark)
             return self._unknown
+
+    def _end_goal(self, detail: str) -> None:
+        if self._loop is not None:
+            self._loop.stop(Stop.REQUESTED, detail)
 
     def _situation(self) -> Situation:
         state, reason, detail = self._policy_state()
@@ -405,19 +390,11 @@ class PolicyNode(ManagedNode):
         self._inputs.forget()
         self._thinking.post(self._thinking.mind.reset)
 
-    def _look_for_rivals(self) -> None:
-        if self._loop is None or self._outputs is None or self.parameters["dry_run"]:
-            return
-        before, self._loop.rivals = self._loop.rivals, self._outputs.rivals()
-        if self._loop.rivals and not before and self._loop.control.guard.mode in (Mode.HOLDING, Mode.RUNNING):
-            self._loop.stop(Stop.RIVAL, f"somebody else publishes on {', '.join(self._loop.rivals)}")
-
     def _make_status(self) -> None:
         self._status = self.create_publisher(PolicyStatus, "~/status", qos_profile("latched"))
         self._status_signal = self.create_guard_condition(self.state_changed)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(1 / self.parameters["status_rate"], self._publish_status, clock=steady)
-        self.create_timer(RIVAL_PERIOD, self._look_for_rivals, clock=steady)
         self._diagnostics = Diagnostics(self, hardware_id=self.get_name())
         self._diagnostics.add("permission", self._permission)
         self._diagnostics.add("timing", self._timing)

@@ -45,12 +45,15 @@ class Outputs:
         self._joints = list(parameters["joint_names"]) or arm_names
         if len(self._joints) != len(arm_names):
             raise ConfigError(f"joint_names has {len(self._joints)} names; the action's arm has {len(arm_names)}")
-        prefix = "~/dry_run/" if parameters["dry_run"] else "~/"
+        self._dry = bool(parameters["dry_run"])
+        prefix = "~/dry_run/" if self._dry else "~/"
         qos = qos_profile(parameters["qos.command"])
         self._publishers = {
             name: node.create_publisher(KINDS.get(name, Float64), prefix + name.removeprefix(GRIPPER), qos)
             for name in self.outbox.outputs
         }
+        self.topic_of = {name: publisher.topic_name for name, publisher in self._publishers.items()}
+        """Output (as in `omnistream.policy.outbox`) -> topic, resolved."""
         self._make: dict[str, Callable[[NDArray[np.float64], Header], Any]] = {
             "twist": self._twist,
             "pose": self._pose,
@@ -61,16 +64,11 @@ class Outputs:
     @property
     def topics(self) -> list[str]:
         """Resolved names."""
-        return [publisher.topic_name for publisher in self._publishers.values()]
-
-    @property
-    def topic_of(self) -> dict[str, str]:
-        """Output (as in `omnistream.policy.outbox`) -> topic, resolved."""
-        return {name: publisher.topic_name for name, publisher in self._publishers.items()}
+        return list(self.topic_of.values())
 
     def rivals(self) -> list[str]:
-        """Topics of ours on which somebody else publishes too."""
-        return [topic for topic in self.topics if self._node.count_publishers(topic) > 1]
+        """Topics of ours on which somebody else publishes too; none in a dry run."""
+        return [] if self._dry else [topic for topic in self.topics if self._node.count_publishers(topic) > 1]
 
     def describe(self) -> list[str]:
         """What will leave, a sentence each: for people, before anything does."""

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The policy node as it is, with two faults that only its inside can have; started by `bench_policy_node.py`.
+
+SIGUSR1     the network's weights are NaN, and at the next one what they were
+SIGUSR2     the next inference takes `STALL` seconds longer; prints "stalled at" and the steady time then
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from types import FrameType
+from typing import Any
+
+import torch
+
+from omnistream_policy.node import PolicyNode
+from omnistream_ros.running import run
+
+STALL = 0.5
+WORDS = "stalled at "
+
+
+class Faults:
+    """Of the node that `make` makes."""
+
+    def __init__(self) -> None:
+        self.node: PolicyNode | None = None
+        self._weights: list[torch.Tensor] = []
+        signal.signal(signal.SIGUSR1, self._poison)
+        signal.signal(signal.SIGUSR2, self._stall)
+
+    def make(self) -> PolicyNode:
+        """For `run`."""
+        self.node = PolicyNode()
+        return self.node
+
+    @property
+    def _session(self) -> Any:
+        assert self.node is not None and self.node._thinking is not None
+        return self.node._thinking.session
+
+    @torch.no_grad()
+    def _poison(self, _number: int, _frame: FrameType | None) -> None:
+        parameters = list(self._session._network.parameters())
+        if self._weights:
+            for parameter, weight in zip(parameters, self._weights, strict=True):
+                parameter.copy_(weight)
+            self._weights = []
+            return
+        self._weights = [parameter.clone() for parameter in parameters]
+        for parameter in parameters:
+            parameter.fill_(torch.nan)
+
+    def _stall(self, _number: int, _frame: FrameType | None) -> None:
+        session = self._session
+        act = type(session).act
+
+        def slow(*words: Any) -> Any:
+            del session.act  # once
+            print(f"{WORDS}{time.monotonic()}", flush=True)
+            time.sleep(STALL)
+            return act(session, *words)
+
+        session.act = slow
+
+
+if __name__ == "__main__":
+    code = run(Faults().make, threads=4)
+    sys.stdout.flush()
+    os._exit(code)
