@@ -162,6 +162,11 @@ class PolicyNode(ManagedNode):
             self._log = None
             self._inputs = self._outputs = self._thinking = self._loop = self._chunks = None
 
+    def destroy_node(self) -> None:
+        """See rclpy, which forgets actions."""
+        self._goals.destroy()
+        super().destroy_node()
+
     def state_changed(self) -> None:
         """Tells everybody."""
         self._publish_status()
