@@ -136,12 +136,11 @@ def parts(robot: Robot, log: RunLog | None = None) -> tuple[dict[str, Any], Cont
 @pytest.fixture
 def logged(robot: Robot) -> tuple[Path, str]:
     """A run log, and the hash of what left: the bag through the node's parts, which write it as they do live."""
-    parameters = complete(robot.parameters)
-    loaded = open_policy(parameters)
+    parameters, _, _, mind, _ = parts(robot)
     topics = {"static": "/arm/static/image_raw", "wrist": "/arm/wrist/image_raw", "state": "/arm/joint_states"}
-    header = {"node": NODE, "parameters": parameters, "topics": topics, "outputs": {}} | identity(loaded)
+    header = {"node": NODE, "parameters": parameters, "topics": topics, "outputs": {}} | identity(mind.session)
     log = RunLog(robot.folder / "logs", "policy", header)
-    parameters, _, intake, mind, drive = parts(robot, log)
+    _, _, intake, mind, drive = parts(robot, log)
     where = sources(parameters, intake, NODE)
     Ideal(robot.bag, where, intake, mind, drive, execute=1, latency=0.07, instruction=None).run()
     log.close(messages=drive.left.messages, hash=drive.left.hex)

@@ -9,6 +9,7 @@ from omnistream.engines.select import NUMBER_FORMATS
 from omnistream.policy.settings import OUTPUTS
 from omnistream_ros.parameters import Effect, ParameterSpec
 from omnistream_ros.qos import QOS_NAMES, qos_problem
+from omnistream_ros.run_log import RUN_LOG
 
 _configure = partial(ParameterSpec, effect=Effect.CONFIGURE)
 _seconds = partial(_configure, unit="s", minimum=0.001, maximum=60.0)
@@ -169,12 +170,7 @@ HEALTH = (
         minimum=0.1,
         maximum=60000.0,
     ),
-    _configure(
-        "run_log",
-        "",
-        "Folder for a log of each run, from which omnistream-replay gets the same commands again; about 0.5 KB a "
-        "control tick and 0.2 KB an inference. Empty: none.",
-    ),
+    RUN_LOG,
 )
 
 NODE = (*MODEL, *INPUTS, *OUTPUT, *CONTROL, *SAFETY, *HEALTH)

@@ -50,10 +50,16 @@ def open_session(policy: LoadedPolicy, parameters: Mapping[str, Any]) -> PolicyS
     return session
 
 
-def identity(policy: LoadedPolicy) -> dict[str, Any]:
+def identity(session: PolicySession) -> dict[str, Any]:
     """What decides, beside parameters and inputs, which numbers come out: for the header of a run log."""
+    policy = session.policy
     stored = {} if policy.path is None else read_json(policy.path / POLICY_FILE)
-    return {"policy_sha256": stored.get("weights_sha256"), "backbone": policy.contract.backbone} | circumstances()
+    return {
+        "policy_sha256": stored.get("weights_sha256"),
+        "backbone": policy.contract.backbone,
+        "engine": ", ".join(session.engines) or None,
+        "policy_device": str(session.device),
+    } | circumstances()
 
 
 def _warm_up(session: PolicySession) -> None:

@@ -114,6 +114,11 @@ class PolicySession:
         """Since the last reset."""
         return self._frames
 
+    @property
+    def engines(self) -> list[str]:
+        """What runs the backbone, in words; empty where the policy looks at pixels, or at another stream's features."""
+        return sorted({str(eye.session.engine.spec) for eye in self._eyes.values() if isinstance(eye, StreamEye)})
+
     def reset(self) -> None:
         """Forget all frames: the next is the first of an episode. The instruction stays."""
         for eye in self._eyes.values():

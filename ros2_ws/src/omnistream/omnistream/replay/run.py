@@ -107,7 +107,7 @@ def _perception(seeing: SeeingAgain) -> dict[str, Any]:
             "result_hash": seen.hashes,
             "live_hash": live,
             "equal": not seen.first and (live is None or live == seen.hashes),
-            "differs_from_live": _otherwise(run, {}),
+            "differs_from_live": _otherwise(run, seeing.identity | circumstances()),
         },
         "messages_in_bag": seeing.pictures.counts,
         "lost": [*seeing.pictures.lost, *run.lost],
@@ -136,7 +136,7 @@ def _follow(
         began, node = run.header.get("began"), run.header.get("node")
         say("mode", f"{LOCK_STEP} with the run log {job.log.name} of {node}, {began}")
         parameters = complete(run.header.get("parameters", {}), job.changes)
-        policy, mind, drive = _open(parameters, say)
+        mind, drive = _open(parameters, say)
         here = LockStep(run, pictures, mind, drive)
         here.run(step)
         seen = {} if seeing is None else _perception(seeing)
@@ -144,8 +144,9 @@ def _follow(
         lost = list(dict.fromkeys([*bag.lost, *run.lost, *seen.get("lost", [])]))
     comparison, track = here.comparison, here.track
     equal = drive.left.hex == run.hash if run.hash else drive.left.messages == 0
-    others = _otherwise(run, identity(policy))
-    replaced = "policy" in job.changes and run.header.get("policy_sha256") != identity(policy)["policy_sha256"]
+    here_is = identity(mind.session)
+    others = _otherwise(run, here_is)
+    replaced = "policy" in job.changes and run.header.get("policy_sha256") != here_is["policy_sha256"]
     live_ms = [event["ms"] for event in run.events if event["event"] == "think" and event["result"] == "chunk"]
     report = {
         "live": {
@@ -182,7 +183,7 @@ def _idealise(job: Job, say: Callable[[str, str], object], step: Callable[[], An
     where = sources(parameters, intake, job.node)
     say("bag", f"{job.bag.name}: pictures on {', '.join(where.pictures)}")
     say("mode", f"{IDEAL}: no run log; each inference takes {1e3 * job.latency:g} ms, nothing comes late")
-    _, mind, drive = _open(parameters, say, policy)
+    mind, drive = _open(parameters, say, policy)
     here = Ideal(
         job.bag,
         where,
@@ -200,14 +201,14 @@ def _idealise(job: Job, say: Callable[[str, str], object], step: Callable[[], An
 
 def _open(
     parameters: dict[str, Any], say: Callable[[str, str], object], policy: LoadedPolicy | None = None
-) -> tuple[LoadedPolicy, Mind, Drive]:
+) -> tuple[Mind, Drive]:
     """As the node's configure does."""
     policy = policy or open_policy(parameters)
     settings = control_settings(parameters, policy.contract)
     outbox = Outbox(settings, output_names(parameters, settings), parameters["trajectory_velocities"])
     mind = Mind(open_session(policy, parameters))
     say("policy", f"{parameters['policy']} ({parameters['source']}, {parameters['engine']}, {parameters['dtype']})")
-    return policy, mind, Drive(settings, outbox)
+    return mind, Drive(settings, outbox)
 
 
 def _result(
@@ -223,18 +224,17 @@ def _result(
     return Result(mode, head | track.report() | report, track, _names(track), equal)
 
 
-def _otherwise(run: RecordedRun, weights: dict[str, Any]) -> list[str]:
-    """What is not as it was live, and may change bits: sentences. weights: name in the header -> identity here."""
-    here, header = weights | circumstances(), run.header
+def _otherwise(run: RecordedRun, here: dict[str, Any]) -> list[str]:
+    """What is not as it was live, and may change bits: sentences. here: as in the log's header."""
     found = []
-    for name in ("policy_sha256", "backbone"):
-        if name in weights and header.get(name) != here[name]:
-            found.append(f"{name.removesuffix('_sha256')} is {here[name]}, live {header.get(name)}")
-    for group in ("software", "machine"):
-        before = header.get(group) or {}
-        for name, value in here[group].items():
-            if name != "omnistream" and before.get(name) != value:
-                found.append(f"{name} is {value}, live {before.get(name)}")
+    for name, value in here.items():
+        live = run.header.get(name)
+        pairs = {name: (value, live)}
+        if isinstance(value, dict):
+            pairs = {key: (item, (live or {}).get(key)) for key, item in value.items() if key != "omnistream"}
+        for key, (mine, theirs) in pairs.items():
+            if mine != theirs:
+                found.append(f"{key.removesuffix('_sha256')} is {mine}, live {theirs}")
     return found
 
 
