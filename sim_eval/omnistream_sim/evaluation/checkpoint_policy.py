@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from omnistream.contract import Camera
 from omnistream.errors import ConfigError, ContractError
 from omnistream.policy.checkpoint import load_policy
 from omnistream.policy.session import PolicySession
@@ -18,7 +20,7 @@ from .convention import Convention
 from .protocols import Observation
 
 CAMERAS = {
-    "rgb_static": ("static", "front", "image", "main", "3rd_view_camera"),
+    "rgb_static": ("static", "front", "image", "image_0", "main", "3rd_view_camera"),
     "rgb_gripper": ("gripper", "wrist", "hand"),
 }
 """Names in contracts for the evaluator's cameras, the first for choice."""
@@ -88,7 +90,19 @@ class CheckpointPolicy:
         missing = [key for key in self._cameras.values() if key not in observation]
         if missing:
             raise ContractError(f"{self._path} needs {missing[0]}; the simulator gives {', '.join(observation)}")
-        return {name: observation[key] for name, key in self._cameras.items()}  # type: ignore[literal-required]
+        images = {name: observation[key] for name, key in self._cameras.items()}  # type: ignore[literal-required]
+        if self._convention is not None and self._convention.resize:
+            contract = self._session.policy.contract
+            images = {name: _resized(image, contract.camera(name)) for name, image in images.items()}
+        return images
+
+
+def _resized(image: NDArray[np.uint8], camera: Camera) -> NDArray[np.uint8]:
+    """To the size that the policy was trained on, as SIMPLER's own wrappers of policies do."""
+    if image.shape[:2] == (camera.height, camera.width):
+        return image
+    size = (camera.width, camera.height)
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
 
 
 def _key(camera: str, path: Path) -> str:

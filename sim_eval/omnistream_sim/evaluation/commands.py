@@ -149,6 +149,7 @@ def simpler(
     tasks: tuple[Literal["spoon", "carrot", "stack", "eggplant"], ...] = ("spoon", "carrot", "stack", "eggplant"),
     episodes: int = 24,
     render_backend: Literal["cpu", "gpu"] = "cpu",
+    late_close: int = 0,
 ) -> None:
     """Score a policy on SIMPLER's WidowX tasks, in ManiSkill 3; success is read at the last step. Stopped, it goes on.
 
@@ -157,10 +158,11 @@ def simpler(
         tasks: Which of the four.
         episodes: The first so many of each task's 24 starts.
         render_backend: cpu (Mesa's Vulkan driver) or gpu.
+        late_close: Close the gripper only after so many wishes in a row, as some papers do (2); it moves scores.
     """
     from omnistream_sim.simpler.benchmark import simpler_benchmark
 
-    benchmark = simpler_benchmark(tasks=tasks, episodes=episodes, render_backend=render_backend)
+    benchmark = simpler_benchmark(tasks=tasks, episodes=episodes, render_backend=render_backend, late_close=late_close)
     run_benchmark(benchmark, scored, out, how)
 
 

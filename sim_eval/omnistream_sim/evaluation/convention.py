@@ -36,6 +36,8 @@ class Convention:
     """In which positions and angles change; empty: not checked."""
     state: tuple[Dimension, ...] = ()
     """What the simulator's `state` holds, in its order; empty: not checked."""
+    resize: bool = False
+    """Whether pictures are resized to the contract's size; if not, another size is refused."""
 
     def check(self, contract: Contract, source: str) -> None:
         """ContractError with both sides unless actions and state mean what they do here; `source` names the former."""

@@ -121,6 +121,8 @@ class Benchmark:
     """Makes one; picklable, since it is called in every worker."""
     convention: Convention | None = None
     """Of its actions; needed to run a checkpoint, whose actions are in metres and radians."""
+    wrap: Callable[[Policy], Policy] | None = None
+    """Put around every policy, such as a rule for the gripper; picklable, and named in `settings`."""
     deviations: tuple[str, ...] = ()
     """From the published protocol, in words."""
     settings: dict[str, Any] = field(default_factory=dict)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from .pictures import contact_sheet
 from .policies import policy_maker
 from .pool import PoolOptions, run_here, run_pool
 from .progress import LiveLine
-from .protocols import Benchmark, Episode, EvaluationError
+from .protocols import Benchmark, Episode, EvaluationError, Policy
 from .report import results, short_score, table
 from .store import Store
 from .worker import Beat, Event, Failed, Finished, Ready, Work
@@ -65,6 +66,8 @@ def evaluate(
         InputError: the folder holds another run.
     """
     make, name = policy_maker(policy, policy_options or {}, benchmark.convention)
+    if benchmark.wrap is not None:
+        make = partial(_wrapped, make, benchmark.wrap)
     identity = {
         "benchmark": benchmark.name,
         "rules": asdict(benchmark.rules),
@@ -86,6 +89,10 @@ def evaluate(
     write_bytes(options.out / "results.txt", f"{table(report)}\n".encode())
     contact_sheet(options.out, f"{benchmark.name}: {short_score(records)}")
     return report
+
+
+def _wrapped(make: Callable[[], Policy], wrap: Callable[[Policy], Policy]) -> Policy:
+    return wrap(make())
 
 
 def _events(work: Work, episodes: Sequence[Episode], options: RunOptions) -> Iterator[Event]:

@@ -11,6 +11,7 @@ from omnistream.errors import ConfigError
 from omnistream_sim.evaluation.protocols import Benchmark, Episode, Rules
 
 from .environment import CONVENTION, SimplerEnvironment, require_simpler
+from .gripper import LateClose, WithGripper
 from .tasks import BRIDGE, EPISODES, bridge_task
 
 RULES = Rules(
@@ -21,9 +22,15 @@ RULES = Rules(
 
 
 def simpler_benchmark(
-    *, tasks: Sequence[str] = tuple(BRIDGE), episodes: int = EPISODES, render_backend: Literal["cpu", "gpu"] = "cpu"
+    *,
+    tasks: Sequence[str] = tuple(BRIDGE),
+    episodes: int = EPISODES,
+    render_backend: Literal["cpu", "gpu"] = "cpu",
+    late_close: int = 0,
 ) -> Benchmark:
     """The first `episodes` of each task's 24 starts. An episode's index is 24 times the task's position, and the start.
+
+    late_close: the gripper closes after so many wishes to close in a row (VLM4VLA: 2); 0: when it is told to.
 
     Raises:
         NoSimpler: the simulator is not on this machine.
@@ -43,6 +50,8 @@ def simpler_benchmark(
         )
     if episodes != EPISODES:
         deviations.append(f"the first {episodes} of {EPISODES} starts")
+    if late_close:
+        deviations.append(f"the gripper closes only after {late_close} wishes in a row, as VLM4VLA's does")
     deviations.append("one run for each start; papers average a policy with randomness over its seeds")
     return Benchmark(
         name="SIMPLER, WidowX on Bridge",
@@ -60,6 +69,8 @@ def simpler_benchmark(
         ],
         environment=partial(SimplerEnvironment, render_backend=render_backend),
         convention=CONVENTION,
+        wrap=partial(WithGripper, rule=LateClose(late_close)) if late_close else None,
         deviations=tuple(deviations),
-        settings={"simulator": "ManiSkill 3", "render_backend": render_backend},
+        settings={"simulator": "ManiSkill 3", "render_backend": render_backend}
+        | ({"late_close": late_close} if late_close else {}),
     )

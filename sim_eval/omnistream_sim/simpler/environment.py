@@ -26,7 +26,7 @@ from omnistream_sim.evaluation.protocols import Episode, EvaluationError, Observ
 from .tasks import BRIDGE, bridge_task
 
 INSTALL = "omnistream-sim install simpler --run"
-CONVENTION = Convention(rate=5.0, rotation="euler_body")
+CONVENTION = Convention(rate=5.0, rotation="euler_body", resize=True)
 CAMERA = "3rd_view_camera"
 MODELS = {
     "spoon": ("bridge_spoon_generated_modified", "table_cloth_generated_shorter"),
