@@ -44,8 +44,8 @@ QUEUE = 1000
 WILD = (math.nan, math.inf, -math.inf, 1e308, -1e308, 1e-320)
 SPEED = {"twist": np.array([0.1, 0.1, 0.1, 0.5, 0.5, 0.5]), "joint": np.array([0.4, 0.2, 0.6])}
 CHANGE = {"twist": 5 * SPEED["twist"], "joint": 4 * SPEED["joint"]}
-LOW = {"twist": np.array([-0.3, -0.3, 0.0]), "joint": np.array([-1.0, -0.5, 0.2])}
-HIGH = {"twist": np.array([0.3, 0.3, 0.4]), "joint": np.array([1.0, 0.5, 0.8])}
+LOW = {"twist": np.array([-0.05, -0.06, 0.15]), "joint": np.array([-1.0, -0.5, 0.2])}
+HIGH = {"twist": np.array([0.05, 0.06, 0.25]), "joint": np.array([1.0, 0.5, 0.8])}
 REST = {"twist": np.array([0.0, 0.0, 0.2, 0, 0, 0]), "joint": np.array([0.0, 0.0, 0.5])}
 SCALE = np.array([0.02, 0.02, 0.02, 0.05, 0.05, 0.05])
 
@@ -318,10 +318,8 @@ def test_nothing_outside_the_limits_is_ever_heard(
             assert not receiver.wrong, receiver.wrong[0]
     assert receiver.heard == sent.messages > steps * len(outputs) / 4, "a message was lost, or there were few"
     assert receiver.moved > steps / 10 and driver.networks > steps / 100 and driver.refused
-    assert {*driver.control.drops} == {"not_finite", "future", "overtaken"} and driver.control.clamps.keys() >= {
-        "velocity",
-        "bounds",
-    }
+    assert set(driver.control.drops) == {"not_finite", "future", "overtaken"}
+    assert set(driver.control.clamps) == {"period", "velocity", "acceleration", "bounds", "dwell"}
     changes = [i for i, (a, b) in enumerate(itertools.pairwise(receiver.grippers), 1) if a != b]
     assert len(receiver.grippers) == len(driver.at) and len(changes) > 5
     kept = np.diff([driver.at[i] for i in changes])
