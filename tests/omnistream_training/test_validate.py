@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from omnistream_training.config import TrainConfig
-from omnistream_training.curve import draw_curve
 from omnistream_training.data.feed import Feed
 from omnistream_training.journal import Journal, duration, read_journal
 from omnistream_training.learner import Learner
@@ -96,12 +95,13 @@ def test_a_journal_outlives_a_line_cut_off_by_a_kill(tmp_path: Path) -> None:
 
 def test_a_curve_is_drawn_from_what_there_is(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
-    draw_curve(journal.path, tmp_path / "none.png") if journal.path.exists() else None
+    journal.draw(tmp_path / "none.png")
+    assert not (tmp_path / "none.png").exists()
     journal.write("train", 1, loss=0.5, frames_seen=10)
     journal.write("train", 2, loss=math.nan, frames_seen=20)
-    draw_curve(journal.path, tmp_path / "a.png")
+    journal.draw(tmp_path / "a.png")
     journal.write("eval", 2, abs_rel=0.4, constant_abs_rel=0.5, frames_seen=20)
-    draw_curve(journal.path, tmp_path / "b.png")
+    journal.draw(tmp_path / "b.png")
     from PIL import Image
 
     sizes = {Image.open(tmp_path / name).size for name in ("a.png", "b.png")}

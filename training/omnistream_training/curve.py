@@ -4,16 +4,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omnistream_training.journal import read_journal
-
 WIDTH, HEIGHT, MARGIN = 900, 300, 60
 INK, GRID = (40, 40, 40), (225, 225, 225)
+HeldOut = Sequence[tuple[str, str, tuple[int, int, int]]]
+"""(key in the journal, label, colour)."""
 Series = tuple[str, tuple[int, int, int], Sequence[float], Sequence[float]]
-HELD_OUT: tuple[tuple[str, str, tuple[int, int, int]], ...] = (
+HELD_OUT: HeldOut = (
     ("abs_rel", "AbsRel", (31, 119, 180)),
     ("abs_rel_scaled", "AbsRel, one scale per clip", (44, 160, 44)),
     ("alone_abs_rel_scaled", "same, every frame alone", (148, 103, 189)),
@@ -22,18 +22,15 @@ HELD_OUT: tuple[tuple[str, str, tuple[int, int, int]], ...] = (
 )
 
 
-def draw_curve(
-    journal: Path, picture: Path, held_out: Sequence[tuple[str, str, tuple[int, int, int]]] = HELD_OUT
-) -> None:
-    """Write `picture` (PNG) from a journal. Without Pillow, or with nothing to draw yet, nothing happens.
+def draw_curve(records: Sequence[Mapping[str, Any]], picture: Path, held_out: HeldOut = HELD_OUT) -> None:
+    """Write `picture` (PNG) from a journal's records. Without Pillow, or with nothing to draw yet, nothing happens.
 
-    held_out: (key in the journal, label, colour) of the lower panel; the first key marks an evaluation.
+    held_out: what the lower panel shows; the first key marks an evaluation.
     """
     try:
         from PIL import Image, ImageDraw
     except ImportError:
         return
-    records = read_journal(journal)
     train = [r for r in records if r["kind"] == "train" and "loss" in r]
     held = [r for r in records if r["kind"] in ("eval", "end") and held_out[0][0] in r]
     if not train:

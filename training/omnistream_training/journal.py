@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from omnistream_training.curve import HELD_OUT, HeldOut, draw_curve
+
 
 class Journal:
     """Appends to `log.jsonl`; a resumed run goes on in the same file."""
@@ -37,11 +39,9 @@ class Journal:
         """A line for people."""
         print(text, file=sys.stderr, flush=True)
 
-    def draw(self, picture: Path) -> None:
-        """The curves of what was written."""
-        from omnistream_training.curve import draw_curve
-
-        draw_curve(self.path, picture)
+    def draw(self, picture: Path, held_out: HeldOut = HELD_OUT) -> None:
+        """The curves of what was written, see `draw_curve`."""
+        draw_curve(read_journal(self.path) if self.path.exists() else [], picture, held_out)
 
 
 class SilentJournal(Journal):
@@ -54,7 +54,7 @@ class SilentJournal(Journal):
 
     def say(self, text: str) -> None: ...
 
-    def draw(self, picture: Path) -> None: ...
+    def draw(self, picture: Path, held_out: HeldOut = HELD_OUT) -> None: ...
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:

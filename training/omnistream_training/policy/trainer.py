@@ -30,7 +30,6 @@ from omnistream.errors import CheckpointError
 from omnistream.policy.checkpoint import LoadedPolicy, load_policy, save_policy
 from omnistream_training.checkpointing import averaged, read_state, write_state
 from omnistream_training.config_file import config_to_dict
-from omnistream_training.curve import draw_curve
 from omnistream_training.geometry import NotFiniteError
 from omnistream_training.journal import Journal, duration, read_journal
 from omnistream_training.learner import Progress
@@ -123,7 +122,7 @@ class PolicyTrainer:
                 self._write(self.run / "best", {"error": result["error"]})
         self.journal.write(kind, self.progress.step, frames_seen=self.progress.frames, best=self.best, **result)
         self.journal.say(f"held out at step {self.progress.step}: {summary(result)}")
-        draw_curve(self.journal.path, self.run / "curve.png", HELD_OUT)
+        self.journal.draw(self.run / "curve.png", HELD_OUT)
         return result
 
     def report(self) -> dict[str, Any]:
