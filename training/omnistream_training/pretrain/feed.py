@@ -54,20 +54,21 @@ class PretrainFeed(Feed):
         self._files: dict[str, PictureSource | VideoClipSource | TextSource] = {}
         for path, weight in config.recordings.items():
             self._add(self._recordings(path), weight)
-        self._pictures = self._drawn(
-            {path: PictureSource(path, config.data.on_error) for path in config.ssl.pictures}, config.ssl.pictures
-        )
-        rate = config.data.nominal_rate
-        self._videos = self._drawn(
-            {path: VideoClipSource(path, rate, config.data.on_error) for path in config.ssl.videos}, config.ssl.videos
-        )
+        errors = config.data.on_error
+        self._pictures: list[tuple[ClipSource, float]] = []
+        for path, weight in config.ssl.pictures.items():
+            pictures = self._files[f"ssl.pictures {path}"] = PictureSource(path, errors)
+            self._pictures.append((pictures, weight))
+        self._videos: list[tuple[ClipSource, float]] = []
+        for path, weight in config.ssl.videos.items():
+            videos = self._files[f"ssl.videos {path}"] = VideoClipSource(path, config.data.nominal_rate, errors)
+            self._videos.append((videos, weight))
         self.questions: list[tuple[QuestionSource, float]] = []
         if config.weights.caption:
             if config.caption.live is not None:
                 self.questions.append((CaptionSource(config.caption), config.caption.live_weight))
             for path, weight in config.caption.data.items():
-                texts = TextSource(path, config.caption, config.data.on_error)
-                self._files[path] = texts
+                texts = self._files[f"caption.data {path}"] = TextSource(path, config.caption, errors)
                 self.questions.append((texts, weight))
         if self._files or config.recordings:
             self._ahead = config.data.workers
@@ -79,7 +80,7 @@ class PretrainFeed(Feed):
 
     def digests(self) -> dict[str, str]:
         """Of the names that each source of files has, for the checkpoint: another set of files means other batches."""
-        return {path: source.store.digest() for path, source in self._files.items()}
+        return {option: source.store.digest() for option, source in self._files.items()}
 
     def damaged(self) -> int:
         """Samples that could not be read so far, by this process; stderr has their names."""
@@ -141,12 +142,6 @@ class PretrainFeed(Feed):
         data = self.config.data
         size = max((stage.size for stage in self.config.stages), key=math.prod)
         return FolderSource([path], size, data.nominal_rate, data.on_error, data.bag_topics)
-
-    def _drawn(
-        self, sources: dict[str, PictureSource] | dict[str, VideoClipSource], weights: dict[str, float]
-    ) -> list[tuple[ClipSource, float]]:
-        self._files |= sources
-        return [(source, weights[path]) for path, source in sources.items()]
 
 
 def _parts(config: PretrainConfig, processes: Processes) -> range:

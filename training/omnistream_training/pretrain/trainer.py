@@ -144,7 +144,7 @@ class PretrainTrainer(GeometryTrainer):
     def _accept(self, plain: Any, sizes: Sizes) -> dict[str, Tensor]:
         if plain["config"] != config_to_dict(self.config):
             raise CheckpointError(f"{self.state_file} belongs to another configuration than this run's config.yaml")
-        changed = [path for path, digest in self.feed.digests().items() if plain["data"].get(path) != digest]
+        changed = [name for name, digest in self.feed.digests().items() if plain["data"].get(name) != digest]
         if changed:  # shards are mended and sets grow in the middle of a run: it goes on, and says so
             self.journal.write("data_changed", plain["progress"]["step"], sources=changed)
             self.journal.say(f"other files than when the state was written, so other batches: {', '.join(changed)}")

@@ -28,7 +28,10 @@ def sinkhorn(logits: Tensor, temperature: float, iterations: int = 3, *, shared:
         raise ConfigError(f"logits are {tuple(logits.shape)}; expected [samples, prototypes], neither of them 0")
     scaled = logits.float() / temperature
     # In logarithms, where a prototype that nobody is near stays a number: exp() of it would be 0, and 0 / 0 follows.
-    log_q = scaled - scaled.max()
+    top = scaled.max()
+    if shared:
+        dist.all_reduce(top, dist.ReduceOp.MAX)  # one for all, or the processes' samples would not weigh alike
+    log_q = scaled - top
     for _ in range(iterations):
         log_q = log_q - _over_samples(log_q, shared)
         log_q = log_q - log_q.logsumexp(1, keepdim=True)
