@@ -39,6 +39,8 @@ SIZE = 128
 FROZEN_AFTER = 10
 """Pictures in a row with the same bytes."""
 INSTRUCTION = "open the drawer"
+POLICY = preset("tabletop_tiny")
+CHUNK_MS = 1e3 * POLICY.chunk / RATE
 
 
 class Client(Node):
@@ -94,8 +96,13 @@ class Client(Node):
         if status is None:
             return ""
         drops = ", ".join(f"{drop.count} {drop.reason}" for drop in status.drops) or "none"
-        slow = ", ".join(f"{stage.stage} {stage.p99_ms:.0f} ms" for stage in status.latencies)
-        return f": state {status.state}, {status.reason} {status.detail}; dropped: {drops}; p99: {slow}"
+        slow = ", ".join(f"{stage.stage} {stage.p50_ms:.0f} ms" for stage in status.latencies)
+        hint = ""
+        if status.reason == "starved":
+            hint = (
+                f"; a chunk ends {CHUNK_MS:.0f} ms after its picture: is this machine too busy, or the model too large?"
+            )
+        return f": state {status.state}, {status.reason} {status.detail}; dropped: {drops}; p50: {slow}{hint}"
 
     def jitter(self, seconds: float) -> dict[str, float]:
         """Deviation from the control period between commands that arrive, ms."""
@@ -166,7 +173,7 @@ def make_policy(folder: Path, model: str) -> Path:
     from omnistream.model.config import preset as model_preset
     from omnistream.weights import model_hash, random_model, save_model
 
-    config = preset("tabletop_tiny")
+    config = POLICY
     backbone = random_model(dataclasses.replace(model_preset(model), heads=None, scale="none"), 0)
     save_model(backbone, folder / "weights")
     ones, zeros = (1.0,) * 7, (0.0,) * 7

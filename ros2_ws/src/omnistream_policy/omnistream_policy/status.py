@@ -79,7 +79,7 @@ def permission_report(loop: Loop, active: bool) -> Report:
 
 
 def timing_report(loop: Loop, thinking: Thinking, budget_ms: float) -> Report:
-    """Latency against the budget, jitter against the control period."""
+    """Latency against the budget and against the length of a chunk, jitter against the control period."""
     values: dict[str, Any] = {"ticks": loop.control.ticks, "chunks": thinking.chunks, "latency_budget_ms": budget_ms}
     windows: dict[str, LatencyWindow] = thinking.latencies | loop.latencies
     for stage, window in windows.items():
@@ -87,8 +87,15 @@ def timing_report(loop: Loop, thinking: Thinking, budget_ms: float) -> Report:
         values |= {f"{stage}_p50_ms": latency.p50, f"{stage}_p99_ms": latency.p99}
     total, jitter = windows["total"].summary(), windows["jitter"].summary()
     allowed = JITTER_SHARE * 1e3 * loop.control.settings.limits.period
+    policy = thinking.session.policy
+    chunk = 1e3 * policy.config.chunk / policy.contract.rate
+    values["chunk_ms"] = chunk
     findings = []
-    if total.p99 > budget_ms:
+    if total.p50 >= chunk:  # then it stands still: starved
+        findings.append(
+            (Level.ERROR, f"half of all chunks take over {total.p50:.0f} ms; they end after {chunk:.0f} ms: too slow")
+        )
+    elif total.p99 > budget_ms:
         findings.append((Level.WARN, f"1 chunk in 100 takes over {total.p99:.0f} ms; the budget is {budget_ms:g}"))
     if jitter.p99 > allowed:
         findings.append(
