@@ -190,7 +190,8 @@ def _verdict(result: Result) -> list[str]:
     if r["equal"]:
         lines.append(f"live     equal: {r['compared']} commands, bit by bit")
     else:
-        lines.append(f"live     {r['live']['command_hash']}: NOT EQUAL")
+        asked = " (but other weights were asked for)" if result.equal is None else ""
+        lines.append(f"live     {r['live']['command_hash']}: NOT EQUAL{asked}")
         lines.append(f"         {r['different']} of {r['compared']} differ, by {r['largest_difference']:.3g} at most")
         lines.append(f"         first: {r['first_difference']}")
         lines += [f"         {sentence}" for sentence in r["differs_from_live"]]

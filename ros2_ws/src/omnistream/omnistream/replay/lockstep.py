@@ -142,7 +142,12 @@ class LockStep:
             self.comparison.chunks += 1
         if (thought.result, thought.digest) != (event["result"], event["chunk"]):
             self.comparison.chunks_different += 1
-            self.comparison.note(f"observation {event['number']}: {thought.result} here, {event['result']} live")
+            same = (
+                "another prediction"
+                if thought.result == event["result"]
+                else f"{thought.result}, not {event['result']}"
+            )
+            self.comparison.note(f"observation {event['number']}: {same}")
         # Numbers are the log's: those of observations that the bag lacks are not used again.
         self._thoughts[event["number"]] = thought
         for old in list(self._thoughts)[:-KEPT_CHUNKS]:

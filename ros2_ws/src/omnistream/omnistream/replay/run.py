@@ -207,7 +207,8 @@ def _open(
     settings = control_settings(parameters, policy.contract)
     outbox = Outbox(settings, output_names(parameters, settings), parameters["trajectory_velocities"])
     mind = Mind(open_session(policy, parameters))
-    say("policy", f"{parameters['policy']} ({parameters['source']}, {parameters['engine']}, {parameters['dtype']})")
+    engines = ", ".join(mind.session.engines) or "no backbone of its own"
+    say("policy", f"{parameters['policy']} ({parameters['source']}; {engines})")
     return mind, Drive(settings, outbox)
 
 

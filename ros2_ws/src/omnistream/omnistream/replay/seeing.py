@@ -141,6 +141,7 @@ class SeeingAgain:
     def _do(self, event: dict[str, Any]) -> None:
         if event["event"] == "forget_frames":
             self._streams[event["camera"]].reset()
+            self.seen.resets["asked for"] += 1
         elif event["event"] == "replaced":
             self.seen.note(f"live it went on with {event['policy']} of model {event['model']}: the replay ends there")
             self._ended = True
