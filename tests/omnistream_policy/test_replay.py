@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,11 +20,13 @@ from omnistream.cli.replay import main
 from omnistream.io.bag_writer import BagWriter
 from omnistream.io.run_log import read_run_log
 from omnistream.weights import model_hash, random_model, save_model
-from omnistream_msgs.msg import FeatureMap
+from omnistream_msgs.msg import FeatureMap, PolicyStatus
 from omnistream_policy.node import PolicyNode
 from omnistream_ros.lifecycle import State
+from omnistream_ros.processes import ChildProcess, ros_parameters, stop_all
 from omnistream_ros.testing import Graph
-from tests.omnistream_policy.conftest import MODEL, SEEING, Robot, contract, make_policy
+from omnistream_ros.up import NODES
+from tests.omnistream_policy.conftest import GIVEN, MODEL, RATE, SEEING, Robot, contract, make_policy
 from tests.omnistream_policy.test_features import GIVEN as FEATURES
 from tests.omnistream_policy.test_features import backbone, folder, see  # noqa: F401  fixtures
 
@@ -154,6 +157,31 @@ def test_a_run_on_perceptions_features_is_replayed_from_features_and_from_pictur
     assert main([str(pictures.path), "--perception", str(seen), "--report", str(path)]) == 0
     alone = json.loads(path.read_text())["perception"]
     assert alone["equal"] and alone["result_hash"] == report["perception"]["result_hash"] == alone["live_hash"]
+
+
+def test_killed_hard_its_log_is_followed_to_its_end(
+    graph: Graph, tmp_path: Path, policy_folder: str, robot: Callable[..., Robot], run_log: Callable[[], Path]
+) -> None:
+    words = ros_parameters(**GIVEN, policy=policy_folder, exit_on_failure=True, run_log=str(tmp_path / "logs"))
+    child = ChildProcess("policy", NODES["policy"].module, words)
+    try:
+        graph.wait(lambda: graph.node.count_publishers("/policy/status"), "the process to be there", 120)
+        recording = Recording(graph, tmp_path / "bag", ("/front/image_raw", "/policy/twist"))
+        one = robot()
+        one.graph.wait(lambda: one.statuses and one.statuses[-1].state == PolicyStatus.STATE_DISABLED, "the node", 60)
+        one.run()
+        graph.wait(lambda: len(one.twists) > 20, "commands", 30)
+        child.send(signal.SIGKILL)
+        child.wait(5.0)
+    finally:
+        stop_all([child])
+    one.close()
+    time.sleep(0.3)
+    recording.close()
+    code, report = replayed(recording.path, run_log(), tmp_path)
+    assert code == 0 and report["equal"] and not report["live"]["closed"] and "killed" in report["lost"][0]
+    published = report["recorded_commands"]["twist"]
+    assert published["in_bag"] - published["equal"] <= 0.5 * RATE, "the log ends half a second before at most"
 
 
 def test_a_folder_that_cannot_be_written_is_said_at_configure(
