@@ -211,6 +211,8 @@ def _begin(parts: Path, options: DemoOptions) -> None:
 
 def _run(parts: Path, options: DemoOptions, root: Path, numbers: list[int], workers: int) -> Iterator[int]:
     """Makes the demonstrations of these numbers; yields each when it is done."""
+    if not numbers:
+        return
     if workers <= 1:
         demonstrator = Demonstrator(options, root)
         try:
