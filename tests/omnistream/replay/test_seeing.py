@@ -124,3 +124,15 @@ def test_what_is_not_as_it_was_is_said(tmp_path: Path, parameters: dict[str, Any
         SeeingAgain(read_run_log(log), bag, {})
     assert main([str(bag), "--perception", str(log)]) == 4
     assert main([str(bag), "--perception", str(log), "--weights", str(tmp_path / "others")]) == 0, "it was asked for"
+
+
+def test_it_ends_where_live_went_on_with_other_memory(tmp_path: Path, parameters: dict[str, Any], capsys: Any) -> None:
+    """`~/set_window` and `~/load_weights`: the log does not hold another model."""
+    bag, log, _, _ = live(tmp_path, parameters)
+    lines = log.read_text().splitlines()
+    at = [index for index, line in enumerate(lines) if '"event":"image"' in line][4]
+    told = {"event": "replaced", "camera": "", "policy": "window:2", "model": "abc"}
+    log.write_text("\n".join([*lines[:at], json.dumps(told), *lines[at:]]) + "\n")
+    assert main([str(bag), "--perception", str(log)]) == 1
+    said = capsys.readouterr().out
+    assert "live it went on with window:2 of model abc: the replay ends there" in said and "images   4 stepped" in said
