@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +15,7 @@ from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.node import Node
 from std_msgs.msg import String
 
+from omnistream_ros.processes import ChildProcess, stop_all
 from omnistream_ros.running import spin
 
 pytestmark = pytest.mark.ros
@@ -72,3 +75,17 @@ def test_what_a_callback_raises_ends_it(spun: Spun) -> None:
     spun.node.create_timer(0.001, lambda: publisher.publish(String()))  # InvalidHandle too
     spun.thread.join(5)
     assert not spun.thread.is_alive() and spun.errors
+
+
+def test_a_node_hears_first_that_it_is_to_leave(ros_domain: int) -> None:
+    """A callback hangs: whoever has something to say at the end (a stop command) says it before that is waited for."""
+    child = ChildProcess("hanging", "tests.omnistream_ros.hanging_node")
+    try:
+        end = time.monotonic() + 60
+        while "hangs" not in child.lines() and time.monotonic() < end:
+            time.sleep(0.02)
+        child.send(signal.SIGTERM)
+        assert child.wait(30) == 0, child.tail()
+        assert "leaving" in child.lines()
+    finally:
+        stop_all([child])

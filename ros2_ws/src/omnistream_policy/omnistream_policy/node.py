@@ -52,6 +52,8 @@ from .thinking import Thinking
 
 STEP_TIMEOUT = 2.0
 """Seconds that a transition waits for the inference in hand; the stop command has left long before."""
+SETTLE_TIMEOUT = 0.2
+"""Seconds that the last stop command is waited for to arrive before the process ends."""
 FORWARD_JUMP = 1.0
 """Seconds by which simulated time may go on at once."""
 
@@ -74,7 +76,7 @@ class PolicyNode(ManagedNode):
         self._log: RunLog | None = None
         self._instruction = ""
         self._unknown: tuple[str, ...] = ()
-        self._estop_held = False
+        self._estop_held = self._leaving = False
         self._control = threading.RLock()  # between transitions and services
         self._group = MutuallyExclusiveCallbackGroup()
         self._urgent = MutuallyExclusiveCallbackGroup()
@@ -162,6 +164,14 @@ class PolicyNode(ManagedNode):
             self._log = None
             self._inputs = self._outputs = self._thinking = self._loop = self._chunks = None
 
+    def leaving(self) -> None:
+        """The process is told to end: stands still at once, whatever a callback or the network is doing."""
+        self._leaving = True
+        loop, outputs = self._loop, self._outputs
+        if loop is not None and outputs is not None and self.state is State.ACTIVE:
+            loop.stop(Stop.DEACTIVATED, "the process ends")
+            outputs.settle(SETTLE_TIMEOUT)
+
     def destroy_node(self) -> None:
         """See rclpy, which forgets actions."""
         self._goals.destroy()
@@ -199,8 +209,8 @@ class PolicyNode(ManagedNode):
         )
 
     def _active_loop(self) -> Loop:
-        if self.state is not State.ACTIVE or self._loop is None:
-            raise ConfigError(f"the node is {self.state}; activate it first")
+        if self._leaving or self.state is not State.ACTIVE or self._loop is None:
+            raise ConfigError(f"the node is {'leaving' if self._leaving else self.state}; activate it first")
         return self._loop
 
     def _answer(self, response: Any, change: Callable[[], str]) -> Any:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from builtin_interfaces.msg import Duration, Time
 from geometry_msgs.msg import Point, Pose, PoseStamped, Quaternion, TwistStamped, Vector3
 from numpy.typing import NDArray
+from rclpy.duration import Duration as Timeout
 from rclpy.node import Node
 from std_msgs.msg import Float64, Float64MultiArray, Header, MultiArrayDimension, MultiArrayLayout
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
@@ -94,6 +96,12 @@ class Outputs:
                 make = self._make.get(one.output)
                 header = Header(stamp=stamp, frame_id=self._frame)
                 publisher.publish(Float64(data=float(one.values[0])) if make is None else make(one.values, header))
+
+    def settle(self, seconds: float) -> None:
+        """Waits until all reliable receivers have what was sent, at most so long: with its writer a message may go."""
+        end = time.monotonic() + seconds
+        for publisher in list(self._publishers.values()):
+            publisher.wait_for_all_acked(Timeout(seconds=max(0.0, end - time.monotonic())))
 
     def destroy(self) -> None:
         """Removes the topics."""

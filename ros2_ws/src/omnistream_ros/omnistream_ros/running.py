@@ -41,7 +41,8 @@ def run(make_node: Callable[[], Node], args: Sequence[str] | None = None, thread
         threads: of the executor. Callbacks of one callback group never overlap, whatever the number.
         help_text: what --help prints.
 
-    At the end ``node.stop()`` is called where a node has it, with the context still valid.
+    At the end ``node.leaving()`` is called where a node has it, at once, while callbacks may still be at work; when
+    they have ended, ``node.stop()``, with the context still valid. After `SHUTDOWN_SECONDS` nothing is waited for.
 
     Returns:
         The exit code: ``node.exit_code`` where a node has it, else 0; 1 when a callback raised; 2 when a parameter or
@@ -76,6 +77,8 @@ def run(make_node: Callable[[], Node], args: Sequence[str] | None = None, thread
     while not (signalled or finished.wait(0.05) or not spinner.is_alive()):
         pass
     _deadline(node)
+    if callable(leaving := getattr(node, "leaving", None)):
+        leaving()
     executor.shutdown()
     # The callback in hand ends in `join` (one thread) or in `stop`, which waits for a transition: or at the deadline.
     spinner.join()
