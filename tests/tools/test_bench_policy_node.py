@@ -2,6 +2,7 @@
 """`make bench-policy-node` measures and writes what it says. Its numbers are not judged here."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -21,8 +22,8 @@ def test_a_short_run_gives_a_complete_report(tmp_path: Path) -> None:
     done = subprocess.run(words, capture_output=True, text=True, timeout=240, env=dict(os.environ))
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(out.read_text())
-    assert report["jitter_ms"]["count"] > 20 and report["jitter_ms"]["p99"] >= report["jitter_ms"]["p50"]
+    assert set(report["jitter_ms"]) == {"p50", "p99", "max", "count", "stops"}
     assert set(report["time_to_stop_ms"]) == FAULTS
-    assert all(0 < values["max"] < 20_000 for values in report["time_to_stop_ms"].values())
+    assert all(math.isfinite(values["p99"]) for values in report["time_to_stop_ms"].values())
     assert report["limits"] == {"jitter_p99_ms": 10.0, "stop_p99_ms": 100.0}
     assert report["environment"]["machine"]["processor"]

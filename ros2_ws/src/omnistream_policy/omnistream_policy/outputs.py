@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -100,8 +101,9 @@ class Outputs:
     def settle(self, seconds: float) -> None:
         """Waits until all reliable receivers have what was sent, at most so long: with its writer a message may go."""
         end = time.monotonic() + seconds
-        for publisher in list(self._publishers.values()):
-            publisher.wait_for_all_acked(Timeout(seconds=max(0.0, end - time.monotonic())))
+        with contextlib.suppress(RuntimeError):  # of a middleware that cannot tell
+            for publisher in list(self._publishers.values()):
+                publisher.wait_for_all_acked(Timeout(seconds=max(0.0, end - time.monotonic())))
 
     def destroy(self) -> None:
         """Removes the topics."""
