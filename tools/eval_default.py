@@ -156,7 +156,9 @@ def markdown(cells: list[list[str]], report: dict[str, Any]) -> str:
     lines = ["| " + " | ".join(line) + " |" for line in cells]
     lines.insert(1, "|" + " --- |" * len(cells[0]))
     about = f"{report['sequences']} sequences of {report['frames']} frames each, policy {report['policy']}"
-    return "\n".join([*lines, "", f"{about}; weights {report['model'].get('hash', '')}", ""])
+    return "\n".join(
+        [*lines, "", f"{about}; {report['model']['words']}; weights {report['model'].get('hash', '')}", ""]
+    )
 
 
 if __name__ == "__main__":

@@ -16,14 +16,15 @@ from omnistream.model.config import PRESETS, BackboneConfig, HeadConfig, ModelCo
 from omnistream.model.omnistream import OmniStream
 from omnistream.weights import open_checkpoint
 from omnistream_training.config import ModelChoice
+from omnistream_training.losses.geometry import Lens
 from omnistream_training.losses.targets import Targets
 
 
-def build_model(choice: ModelChoice, seed: int) -> tuple[OmniStream, dict[str, Any] | None]:
+def build_model(choice: ModelChoice, seed: int, lens: Lens = "guessed") -> tuple[OmniStream, dict[str, Any] | None]:
     """The model in training mode, on the CPU, and its parent for the checkpoint's provenance (None: from nothing).
 
     Draws from `seed` only. With `freeze_backbone` nothing of the backbone asks for gradients, except a camera token
-    that the foreign weights did not have.
+    that the foreign weights did not have. lens: what the loss asks of depth, for the checkpoint.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -38,6 +39,7 @@ def build_model(choice: ModelChoice, seed: int) -> tuple[OmniStream, dict[str, A
         model.backbone.requires_grad_(False)
         if parent is not None and parent["new_camera_token"]:
             model.backbone.camera_token.requires_grad_(True)
+    model.config = dataclasses.replace(model.config, lens=lens)
     return model.train(), parent
 
 

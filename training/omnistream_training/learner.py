@@ -33,7 +33,7 @@ class Learner:
 
     def __init__(self, config: TrainConfig, device: str) -> None:
         self.config, self.device = config, torch.device(device)
-        model, self.parent = build_model(config.model, config.seed)
+        model, self.parent = build_model(config.model, config.seed, config.loss.lens)
         # The layout in which convolutions run fastest, on CPUs twice as fast.
         self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizers = Optimizers(self.model, config.optim)

@@ -6,6 +6,7 @@ It steers a run. What is published comes from `omnistream-eval geometry`.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 from omnistream.geometry import rigid
 from omnistream.geometry.paths import path_length
 from omnistream.heads.camera import in_first_camera
+from omnistream.heads.heads import HeadOutputs
 from omnistream.model.omnistream import OmniStream
 from omnistream_training.data.batch import ClipBatch
 from omnistream_training.data.feed import Feed
@@ -23,7 +25,8 @@ from omnistream_training.data.source import ClipRequest
 from omnistream_training.evaluation.baselines import DepthHistogram, DepthMap, straight_line_ate
 from omnistream_training.evaluation.depth_metrics import DepthSums, depth_metrics
 from omnistream_training.evaluation.trajectory_metrics import rotation_angle, score_or_worst
-from omnistream_training.losses.targets import MIN_DEPTH, relative_poses
+from omnistream_training.losses.geometry import through_known_lens
+from omnistream_training.losses.targets import MIN_DEPTH, make_targets, relative_poses
 
 STRIDE = 4
 """Frames at the nominal rate between frames of a held-out clip: 16 of them span two seconds."""
@@ -81,8 +84,9 @@ class Validation:
         for first in range(0, self._clips, CLIPS_AT_ONCE):
             numbers = range(first, min(first + CLIPS_AT_ONCE, self._clips))
             batch = self._feed.held_out(self._source, numbers, self._frames, STRIDE)
-            streamed, camera = _predict(model, batch, self._feed.config.policy)
-            alone = _predict_alone(model, batch)
+            corrected = self._feed.config.loss.lens == "known"
+            streamed, camera = _predict(model, batch, self._feed.config.policy, corrected)
+            alone = _predict_alone(model, batch, corrected)
             for i in range(len(numbers)):
                 depth = batch.depth[i].cpu().numpy()
                 ok = np.isfinite(depth) & (depth > MIN_DEPTH)
@@ -120,18 +124,31 @@ def summary(r: dict[str, Any]) -> str:
     return text
 
 
-def _predict(model: OmniStream, batch: ClipBatch, policy: str) -> tuple[np.ndarray, np.ndarray]:
+def _predict(model: OmniStream, batch: ClipBatch, policy: str, corrected: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Depth [B, T, H, W], corrected by the known lens if asked for, and cameras [B, T, 9] in the first one."""
     images = batch.network_input(model.config)
     _, heads = model(images, policy=policy, times=batch.times, want=("depth", "pose"))
+    if corrected:
+        heads = through_known_lens(heads, make_targets(batch))
     assert heads.depth is not None and heads.camera is not None
     return heads.depth.cpu().numpy(), torch.cat(in_first_camera(heads.camera), -1).double().cpu().numpy()
 
 
-def _predict_alone(model: OmniStream, batch: ClipBatch) -> np.ndarray:
+def _predict_alone(model: OmniStream, batch: ClipBatch, corrected: bool) -> np.ndarray:
     frames = batch.network_input(model.config).flatten(0, 1)[:, None]
-    _, heads = model(frames, want=("depth",))
+    _, heads = model(frames, want=("depth", "pose") if corrected else ("depth",))
+    parts = {name: value.unflatten(0, batch.depth.shape[:2]).squeeze(2) for name, value in _there(heads)}
+    heads = HeadOutputs(**parts)
+    if corrected:
+        heads = through_known_lens(heads, make_targets(batch))
     assert heads.depth is not None
-    return heads.depth.reshape(batch.depth.shape).cpu().numpy()
+    return heads.depth.cpu().numpy()
+
+
+def _there(heads: HeadOutputs) -> Iterator[tuple[str, torch.Tensor]]:
+    """What was wanted, by name."""
+    values = ((field.name, getattr(heads, field.name)) for field in dataclasses.fields(heads))
+    yield from ((name, value) for name, value in values if value is not None)
 
 
 def _depth_row(streamed: np.ndarray, alone: np.ndarray, depth: np.ndarray, ok: np.ndarray) -> dict[str, float]:

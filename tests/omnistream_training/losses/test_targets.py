@@ -78,6 +78,24 @@ def test_every_loss_vanishes_on_the_right_answer() -> None:
     assert total == pytest.approx(0, abs=1e-5)
 
 
+@pytest.mark.parametrize("factor", [0.5, 1.0, 2.0])
+def test_a_lens_taken_for_another_is_forgiven_where_it_is_known(factor: float) -> None:
+    """Depth as many times too large as the focal length is wrong: half the true lens, half the depth."""
+    targets = make_targets(sideways())
+    assert bool(targets.calibrated.all())
+    outputs = perfect(targets)
+    guessed = 2 * torch.atan(torch.tan(targets.fov / 2) / factor)
+    camera = torch.cat([outputs.camera[..., :7], torch.logit(guessed / math.pi)], -1).requires_grad_()  # type: ignore[index]
+    log_depth = (targets.depth * factor).log().requires_grad_()
+    outputs = dataclasses.replace(outputs, log_depth=log_depth, camera=camera)
+    known, guess = (geometry_loss(outputs, targets, LossConfig(lens=lens))[1] for lens in ("known", "guessed"))  # type: ignore[arg-type]
+    for name in ("depth", "depth_gradient", "points"):
+        assert known[name].item() == pytest.approx(0, abs=1e-5)
+    assert guess["depth"].item() == pytest.approx(abs(math.log(factor)), abs=1e-4)
+    (grown,) = torch.autograd.grad(known["depth"], camera, allow_unused=True)
+    assert grown is None  # what the camera head guesses is not bent for the sake of depth
+
+
 def test_points_of_the_labels_lie_on_the_plane() -> None:
     poses = torch.stack([pose(rotation(0, 0.1 * t), (0, 0.1 * t, 0.05 * t)) for t in range(3)])
     targets = make_targets(plane_batch(poses, size=(64, 64), distance=3.0))

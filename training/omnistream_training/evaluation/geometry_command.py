@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from omnistream.cli.report import environment, write_report
@@ -29,6 +30,8 @@ RESULTS = "results.json"
 def evaluate(options: Geometry) -> dict[str, Any]:
     """Run the evaluation, write DIR/results.json and the plots, print the table; returns the report."""
     model, words = named_model(options.weights)
+    if model.config.lens == "known":
+        words += ", told the intrinsics" if options.known_lens else ", not told the intrinsics"
     rules = chosen_protocol(options, model)
     print(f"model     {words}\ndata      {options.data}, protocol {rules.name}", flush=True)
     plan = Plan(
@@ -122,18 +125,14 @@ def _predictors(
     engine = make_engine(model, options.engine, options.device, options.dtype)
     want = frozenset(_needs(rules) & set(model.config.outputs))
     identity = {"model": model_hash(model), "engine": str(engine.spec), "time_base": options.time_base}
+    if model.config.lens == "known":
+        identity["lens"] = "known" if options.known_lens else "guessed"
+    build = partial(StreamPredictor, model, engine, rule=rules.input, known_lens=options.known_lens)
     found: list[tuple[Predictor, dict[str, Any]]] = [
-        (
-            StreamPredictor(model, engine, policy=policy, rule=rules.input, want=want, time_base=options.time_base),
-            identity,
-        )
-        for policy in options.policy
+        (build(policy=policy, want=want, time_base=options.time_base), identity) for policy in options.policy
     ]
     if options.frame_by_frame and "depth" in want:
-        alone = StreamPredictor(
-            model, engine, policy="window:1", rule=rules.input, want=frozenset({"depth"}), frame_by_frame=True
-        )
-        found.append((alone, identity))
+        found.append((build(policy="window:1", want=frozenset({"depth"}), frame_by_frame=True), identity))
     return found, str(engine.spec)
 
 

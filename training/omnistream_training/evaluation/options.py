@@ -43,6 +43,8 @@ class Geometry:
     """Size of the pictures that the network gets: the protocol's, or the session's own for this checkpoint."""
     time_base: Literal["index", "stamps"] = "index"
     """The clock of the model: frames counted, as in a node, or stamps at 30 Hz to the frame, as in training."""
+    known_lens: bool = True
+    """Tell checkpoints that can use them the true intrinsics, as CameraInfo does on a robot."""
     limit: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Only the first N sequences; the report says so."""
     pictures: Annotated[int, tyro.conf.arg(metavar="N")] = 6

@@ -80,13 +80,17 @@ class StreamPredictor:
         want: frozenset[str],
         frame_by_frame: bool = False,
         time_base: TimeBase = "index",
+        known_lens: bool = True,
     ) -> None:
-        """policy, time_base: as `StreamSession` takes them, and `full` for a cache as long as each sequence."""
+        """policy, time_base: as `StreamSession` takes them, and `full` for a cache as long as each sequence.
+
+        known_lens: whether a checkpoint that can use the true intrinsics is told them.
+        """
         self.name = "frame by frame" if frame_by_frame else policy
         parse_policy(policy)  # a wrong one is refused now
         self._model, self._engine, self._policy = model, engine, policy
         self._rule, self._want, self._forget = rule, want, frame_by_frame
-        self._frames, self._time_base = 1, time_base
+        self._frames, self._time_base, self._known_lens = 1, time_base, known_lens
         self._session: StreamSession | None = None
 
     def start(self, sequence: str, frames: int) -> None:
@@ -106,7 +110,7 @@ class StreamPredictor:
             )
         elif self._forget:
             self._session.reset()
-        result = self._session.step(image, frame.stamp, want=self._want)
+        result = self._session.step(image, frame.stamp, want=self._want, K=K if self._known_lens else None)
         error = None
         if result.K is not None and K is not None:
             error = horizontal_fov(result.K, result.network_size[1]) - horizontal_fov(K, image.shape[1])

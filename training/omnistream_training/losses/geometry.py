@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,12 +11,15 @@ import torch
 from torch import Tensor
 
 from omnistream.errors import ConfigError
-from omnistream.heads.camera import rays_in_first_camera
+from omnistream.heads.camera import lens_error, rays_in_first_camera, split_camera
 from omnistream.heads.heads import HeadOutputs
 from omnistream_training.losses.camera import camera_loss
 from omnistream_training.losses.depth import depth_loss
 from omnistream_training.losses.rays import halve, point_loss, ray_loss
 from omnistream_training.losses.targets import Targets
+
+Lens = Literal["guessed", "known"]
+"""See `ModelConfig.lens`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +34,9 @@ class LossConfig:
     """Where depth errors are measured."""
     depth_common: float | None = None
     """Weight of each clip's mean depth error, taken out of the pixels' errors; None leaves it in them."""
+    lens: Lens = "guessed"
+    """Whether depth is asked for as it comes, or after the known lens has corrected it (`lens_error`): the effect of a
+    lens that every robot tells in its CameraInfo need not be guessed then."""
     alpha: float = 0.2
     """Reward for confidence: at error e the best confidence is alpha / e (VGGT's value)."""
     rays: float = 0.3
@@ -43,6 +50,12 @@ class LossConfig:
         for name in ("depth", "depth_gradient", "alpha", "rays", "points", "camera"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"loss.{name} is {getattr(self, name)}; expected 0 or more")
+        if self.lens not in ("guessed", "known"):
+            raise ConfigError(f"loss.lens is {self.lens!r}; expected 'guessed' or 'known'")
+        if self.lens == "known" and not self.camera:
+            raise ConfigError(
+                "loss.lens is 'known', which corrects what the camera head guessed; give loss.camera a weight"
+            )
         if self.points and not (self.rays and self.depth):
             raise ConfigError(f"loss.points is {self.points} but points need depth and rays; give both a weight")
 
@@ -56,6 +69,8 @@ class LossConfig:
 def geometry_loss(outputs: HeadOutputs, targets: Targets, config: LossConfig) -> tuple[Tensor, dict[str, Tensor]]:
     """Total and its weighted terms, which add up to it (scalars, float32). Heads that are None are left out."""
     terms: dict[str, Tensor] = {}
+    if config.lens == "known":
+        outputs = through_known_lens(outputs, targets)
     if outputs.log_depth is not None and outputs.depth_confidence is not None:
         parts = depth_loss(
             _wide(outputs.log_depth),
@@ -95,6 +110,15 @@ def geometry_loss(outputs: HeadOutputs, targets: Targets, config: LossConfig) ->
     if not terms:
         raise ConfigError("no head ran: the loss has nothing to work on")
     return torch.stack(list(terms.values())).sum(), terms
+
+
+def through_known_lens(outputs: HeadOutputs, targets: Targets) -> HeadOutputs:
+    """Depth corrected by the known lens, where it is known. The camera head learns nothing by it."""
+    if outputs.log_depth is None or outputs.camera is None:
+        return outputs
+    error = lens_error(split_camera(_wide(outputs.camera).detach())[2], targets.fov)
+    error = torch.where(targets.calibrated, error, 0.0)
+    return dataclasses.replace(outputs, log_depth=_wide(outputs.log_depth) - error[..., None, None])
 
 
 def _wide(x: Tensor) -> Tensor:

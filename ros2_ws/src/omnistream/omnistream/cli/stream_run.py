@@ -170,10 +170,10 @@ class StreamRun:
 
     def _step(self, frame: Frame, writer: ResultWriter) -> StepResult:
         try:
-            return self._session.step(frame.image, frame.stamp, want=writer.wanted)
+            return self._session.step(frame.image, frame.stamp, want=writer.wanted, K=frame.K)
         except StreamFull:
             self._reset(str(ResetReason.STREAM_FULL), writer)
-            return self._session.step(frame.image, frame.stamp, want=writer.wanted)
+            return self._session.step(frame.image, frame.stamp, want=writer.wanted, K=frame.K)
 
     def _reset(self, reason: str, writer: ResultWriter) -> None:
         self._session.reset()

@@ -26,6 +26,13 @@ def intrinsics_from_fov(fov: tuple[float, float], size: tuple[int, int]) -> NDAr
     return np.array([[fx, 0, (width - 1) / 2], [0, fy, (height - 1) / 2], [0, 0, 1]])
 
 
+def fov_from_intrinsics(K: ArrayLike, size: tuple[int, int]) -> tuple[float, float]:
+    """Vertical and horizontal field of view (rad) of an image of `size` (height, width), the principal point taken for
+    its centre: the inverse of `intrinsics_from_fov`."""
+    K = np.asarray(K, np.float64)
+    return 2 * math.atan(size[0] / (2 * K[1, 1])), 2 * math.atan(size[1] / (2 * K[0, 0]))
+
+
 def pixel_rays(K: ArrayLike, size: tuple[int, int]) -> NDArray[np.float32]:
     """[H, W, 3] rays K^-1 (u, v, 1), so that z-depth times ray is the point in the camera's optical frame."""
     height, width = size

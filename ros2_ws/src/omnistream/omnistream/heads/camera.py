@@ -59,6 +59,16 @@ def split_camera(raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return translation, torch.where(unit[..., 3:] < 0, -unit, unit), math.pi * torch.sigmoid(fov)
 
 
+def lens_error(predicted: Tensor, known: Tensor) -> Tensor:
+    """Log of predicted over known focal length, mean of both axes. Fields of view [..., 2] in rad -> [...].
+
+    Focal length and depth explain a picture together: it looks almost the same from twice as far through a lens twice
+    as long. A network that took the lens for longer than it is takes everything for that much farther, so with a known
+    lens depth is to be divided by exp of this (compare the canonical camera of Metric3D, arXiv 2307.10984).
+    """
+    return (torch.tan(known / 2).log() - torch.tan(predicted / 2).log()).mean(-1)
+
+
 def in_first_camera(raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """[B, T, 9] raw of whole clips -> translation [B, T, 3], unit quaternion [B, T, 4] with w >= 0, fov [B, T, 2]: the
     pose of each camera in the first one of its clip."""

@@ -108,6 +108,9 @@ class ModelConfig:
     """Pixel budget: the session resizes to about image_size**2 pixels in the image's aspect ratio."""
     scale: Literal["metric", "relative", "none"] = "none"
     """Unit of depth and translation: metres, an unknown factor per stream, or nothing (untrained)."""
+    lens: Literal["guessed", "known"] = "guessed"
+    """Whether depth is right as it comes, or once the camera's intrinsics have corrected it (`StreamSession.step`'s K):
+    a checkpoint trained the second way need not guess how much of a picture the lens has made."""
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
 
@@ -116,6 +119,8 @@ class ModelConfig:
             raise ConfigError(f"image_size {self.image_size} is smaller than one patch ({self.backbone.patch_size})")
         if self.scale not in ("metric", "relative", "none"):
             raise ConfigError(f"scale is {self.scale!r}; expected 'metric', 'relative' or 'none'")
+        if self.lens not in ("guessed", "known"):
+            raise ConfigError(f"lens is {self.lens!r}; expected 'guessed' or 'known'")
         if min(self.std) <= 0:
             raise ConfigError(f"std is {self.std}; expected three positive numbers")
         if self.heads is not None:

@@ -87,7 +87,7 @@ class CameraStream:
             image: u8 [H, W, 3] RGB.
             stamp: ns.
             crc: of the message's bytes, for the log; asked for only where there is one.
-            K: [3, 3] of its pixels, where known: another one resets.
+            K: [3, 3] of its pixels, where known: another one resets, and it corrects depth (`StreamSession.step`).
             want: heads to run.
 
         Raises what a step raises; the stream is as before then.
@@ -103,10 +103,10 @@ class CameraStream:
         shown = image if undistort is None else undistort(image)
         prepared = (time.perf_counter() - begin) * 1e3
         try:
-            result = self.session.step(shown, seconds, want)
+            result = self.session.step(shown, seconds, want, K)
         except StreamFull as error:
             self._begin(ResetReason.STREAM_FULL, str(error), on_reset)
-            result = self.session.step(shown, seconds, want)
+            result = self.session.step(shown, seconds, want, K)
         if self._log is not None:
             lens = None if undistort is None else [list(undistort.lens.K), list(undistort.lens.D), undistort.lens.model]
             given = {"stamp": stamp, "crc": crc(), "frame_id": frame_id, "K": K, "lens": lens, "want": sorted(want)}

@@ -36,7 +36,7 @@ class StepResult:
     T_world_camera: NDArray[np.float64] | None
     """[4, 4]: camera in the world, which is the optical frame of the stream's frame 0."""
     K: NDArray[np.float64] | None
-    """[3, 3] predicted intrinsics at network resolution."""
+    """[3, 3] intrinsics at network resolution: the network's guess, or the known ones that it was told (`lens`)."""
     features: NDArray[np.float32]
     """[h/16, w/16, D] final patch tokens."""
     cls: NDArray[np.float32]
@@ -44,8 +44,8 @@ class StepResult:
     scale: str
     """`metric` (metres), `relative` (one unknown factor per stream) or `none` (untrained: the numbers mean nothing)."""
     taps: tuple[NDArray[np.float32], ...] = ()
-    """If wanted: [h/16, w/16, D] patch tokens of the blocks that the heads tap, shallow to deep, not normed. Where things
-    are, and their colours, is clearest in the shallow ones."""
+    """If wanted: [h/16, w/16, D] patch tokens of the blocks that the heads tap, shallow to deep, before the final norm.
+    Where things are, and their colours, is clearest in the shallow ones."""
     timings: dict[str, float] = field(default_factory=dict)
     """Milliseconds per stage: preprocess, backbone, heads."""
 

@@ -8,18 +8,19 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from omnistream.engines.base import Engine, StepOutputs
 from omnistream.engines.select import Size, depends_on_size, make_engine
 from omnistream.errors import ConfigError, InputError
 from omnistream.geometry import rigid
-from omnistream.geometry.pinhole import intrinsics_from_fov
+from omnistream.geometry.pinhole import fov_from_intrinsics, intrinsics_from_fov, scale_intrinsics
 from omnistream.geometry.rotations import matrix_from_quaternion
 from omnistream.heads.camera import split_camera
 from omnistream.heads.heads import HEADS, confidence
 from omnistream.model.omnistream import OmniStream
 from omnistream.stream.gate import TimeBase
+from omnistream.stream.lens import lens_factor, through_lens
 from omnistream.stream.memory import check_fits
 from omnistream.stream.policy import CachePolicy, parse_policy
 from omnistream.stream.preprocess import check_image, network_size, preprocess
@@ -177,12 +178,18 @@ class StreamSession:
             self._state.reset()
 
     def step(
-        self, image: NDArray[np.uint8], stamp: float | None = None, want: Iterable[str] | None = None
+        self,
+        image: NDArray[np.uint8],
+        stamp: float | None = None,
+        want: Iterable[str] | None = None,
+        K: ArrayLike | None = None,
     ) -> StepResult:
         """Feed one image, uint8 [H, W, 3] RGB; stamp in seconds (needed under `time_base="stamps"`).
 
         want: which of `outputs` to compute (None: all). Features come for free; the other heads run only if wanted.
         Beyond `outputs`, `taps` gives the blocks that the heads look at, where there are heads.
+        K: [3, 3] intrinsics in pixels of `image`, where known. Checkpoints whose `lens` is `known` need them for depth
+        and rays to be right (the camera head is then run too); others take no notice.
         Raises InputError for an unusable image or stamp and StreamFull at the end of a `full:N` stream. If it raises,
         the stream is as before.
         """
@@ -197,6 +204,7 @@ class StreamSession:
         size = (image.shape[0], image.shape[1])
         if self._source_size not in (None, size):
             raise InputError(f"image is {size} (height, width), the stream runs at {self._source_size}; reset it first")
+        lens = None if K is None or self.config.lens != "known" else self._lens(K, size)
         at = self._time(stamp)
         self.allocate(*size)
         assert self._state is not None
@@ -204,12 +212,14 @@ class StreamSession:
         prepared = time.perf_counter()
         index = self._state.frames_seen
         run = wanted & set(HEADS)
+        if lens is not None and run & {"depth", "rays"}:
+            run |= {"pose"}
         if index == 0:  # poses of later frames are told relative to this one
             run |= self.outputs & {"pose"}
         out = self.engine.step(self._state, frames, torch.tensor([at], dtype=torch.float64), run)
         timings = {"preprocess": (prepared - begin) * 1e3, "backbone": out.backbone_ms, "heads": out.heads_ms}
         try:
-            result = self._result(out, index, stamp, at, (frames.shape[-2], frames.shape[-1]), timings, wanted)
+            result = self._result(out, index, stamp, at, (frames.shape[-2], frames.shape[-1]), timings, wanted, lens)
         except Exception:  # a head gave NaN, say: the frame does not count
             self._state.take_back()
             raise
@@ -239,10 +249,13 @@ class StreamSession:
         size: tuple[int, int],
         timings: dict[str, float],
         wanted: frozenset[str],
+        lens: NDArray[np.float64] | None,
     ) -> StepResult:
+        """lens: [3, 3] known intrinsics at network resolution, to correct by."""
         heads = out.heads
         grid = tuple(side // self.config.backbone.patch_size for side in size)
         pose = K = None
+        depth, rays = _numpy(heads.depth), _numpy(heads.rays)
         if heads.camera is not None:
             translation, quaternion, fov = (part[0].double().cpu().numpy() for part in split_camera(heads.camera))
             own = rigid.transform(matrix_from_quaternion(quaternion), translation)
@@ -251,15 +264,21 @@ class StreamSession:
             assert self._T_first_own is not None
             if "pose" in wanted:
                 pose = np.eye(4) if index == 0 else self._T_first_own @ own
-                K = intrinsics_from_fov((float(fov[0]), float(fov[1])), size)
+                K = intrinsics_from_fov((float(fov[0]), float(fov[1])), size) if lens is None else lens
+            if lens is not None:
+                known = fov_from_intrinsics(lens, size)
+                if depth is not None:
+                    depth /= np.float32(lens_factor(fov, known))
+                if rays is not None:
+                    rays = through_lens(rays, own[:3, :3], fov, known)
         return StepResult(
             index=index,
             stamp=stamp,
             time=at,
             network_size=size,
-            depth=_numpy(heads.depth),
+            depth=depth,
             depth_confidence=None if heads.depth_confidence is None else _numpy(confidence(heads.depth_confidence)),
-            rays=self._in_first_camera(_numpy(heads.rays)),
+            rays=self._in_first_camera(rays),
             ray_confidence=None if heads.ray_confidence is None else _numpy(confidence(heads.ray_confidence)),
             T_world_camera=pose,
             K=K,
@@ -269,6 +288,13 @@ class StreamSession:
             scale=self.scale,
             timings=timings,
         )
+
+    def _lens(self, K: ArrayLike, size: tuple[int, int]) -> NDArray[np.float64]:
+        """The known intrinsics at network resolution; InputError for what are none."""
+        given = np.asarray(K, np.float64)
+        if given.shape != (3, 3) or not np.isfinite(given).all() or min(given[0, 0], given[1, 1]) <= 0:
+            raise InputError(f"K is {given.tolist()}; expected a finite [3, 3] matrix with positive focal lengths")
+        return scale_intrinsics(given, size, self.network_size(*size))
 
     def _in_first_camera(self, rays: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
         """[h, w, 6] rays, from the network's own frame into the camera of frame 0."""

@@ -15,8 +15,9 @@ from omnistream.model.omnistream import OmniStream
 
 HEX_DIGITS = 16
 
-NOT_COMPUTED_WITH = ("layer_scale_init", "image_size", "scale")
-"""Configuration that changes no output for a given input: initial values, the default size, the name of the unit."""
+NOT_COMPUTED_WITH = ("layer_scale_init", "image_size", "scale", "lens")
+"""Configuration that changes nothing that the network computes: initial values, the default size, the name of the unit,
+what is made of known intrinsics afterwards."""
 
 
 def model_hash(model: OmniStream | Backbone) -> str:
