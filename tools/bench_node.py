@@ -39,12 +39,12 @@ from omnistream_msgs.msg import StreamStatus
 from omnistream_ros.domains import reserved_domain_id
 from omnistream_ros.environment import loopback_environment
 from omnistream_ros.images import image_message, stamp_to_ns
+from omnistream_ros.nodes import NODES
 from omnistream_ros.pacing import Timetable, wait_until
 from omnistream_ros.processes import ChildProcess, ProcessGroup, ros_parameters
 from omnistream_ros.qos import qos_profile
 from omnistream_ros.running import spinning
 from omnistream_ros.testing import SMALL_MODEL
-from omnistream_ros.up import NODES
 
 HEIGHT, WIDTH = 480, 640
 WARM_UP = 20

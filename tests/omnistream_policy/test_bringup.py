@@ -20,8 +20,8 @@ from omnistream_perception.parameters import camera_specs
 from omnistream_policy.node import PolicyNode
 from omnistream_policy.parameters import ACTIONS, LISTENS, NODE, SERVICES
 from omnistream_ros.lifecycle import LIFECYCLE_PARAMETERS, State
+from omnistream_ros.nodes import NODES
 from omnistream_ros.testing import Graph
-from omnistream_ros.up import NODES
 from tests.omnistream_policy.conftest import MODEL, SEEING, SIZE, Robot, contract, make_policy
 from tests.omnistream_policy.test_faults import Start
 

@@ -16,9 +16,9 @@ from rosgraph_msgs.msg import Clock
 from omnistream_msgs.msg import PolicyStatus
 from omnistream_policy.node import PolicyNode
 from omnistream_ros.images import seconds_to_stamp
+from omnistream_ros.nodes import NODES
 from omnistream_ros.processes import ChildProcess, ros_parameters, stop_all
 from omnistream_ros.testing import Graph
-from omnistream_ros.up import NODES
 from tests.omnistream_policy.conftest import GIVEN, Robot, moves
 
 S = PolicyStatus

@@ -23,9 +23,9 @@ from omnistream.weights import model_hash, random_model, save_model
 from omnistream_msgs.msg import FeatureMap, PolicyStatus
 from omnistream_policy.node import PolicyNode
 from omnistream_ros.lifecycle import State
+from omnistream_ros.nodes import NODES
 from omnistream_ros.processes import ChildProcess, ros_parameters, stop_all
 from omnistream_ros.testing import Graph
-from omnistream_ros.up import NODES
 from tests.omnistream_policy.conftest import GIVEN, MODEL, RATE, SEEING, Robot, contract, make_policy
 from tests.omnistream_policy.test_features import GIVEN as FEATURES
 from tests.omnistream_policy.test_features import backbone, folder, see  # noqa: F401  fixtures

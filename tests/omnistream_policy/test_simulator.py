@@ -21,9 +21,9 @@ from std_srvs.srv import Trigger
 from omnistream.contract import Camera, Dimension, Statistics
 from omnistream_msgs.msg import PolicyStatus
 from omnistream_msgs.srv import SetInstruction
+from omnistream_ros.nodes import NODES
 from omnistream_ros.processes import ChildProcess, ros_parameters, stop_all
 from omnistream_ros.testing import Graph
-from omnistream_ros.up import NODES
 from omnistream_sim.tabletop.ros.simulator import SimulatorNode
 from tests.omnistream_policy.conftest import CONFIG, GIVEN, SIZE, contract, make_policy, moves
 from tests.omnistream_policy.test_faults import action

@@ -13,8 +13,9 @@ import pytest
 from sensor_msgs.msg import Image
 
 from omnistream.io.recording_writer import RecordingWriter
+from omnistream_ros.nodes import NODES, NodeModule
 from omnistream_ros.testing import Graph
-from omnistream_ros.up import NODES, NodeModule, main, split_commands
+from omnistream_ros.up import main, split_commands
 
 pytestmark = pytest.mark.ros
 

@@ -21,10 +21,10 @@ from omnistream_ros.demo_report import report, table, untrained
 from omnistream_ros.demo_sources import SHIPPED_RECORDING, SIMULATOR, Source, missing_physics, recording, simulator
 from omnistream_ros.domains import reserved_domain_id
 from omnistream_ros.environment import MAX_DOMAIN_ID, loopback_environment
+from omnistream_ros.nodes import NODES
 from omnistream_ros.processes import ChildProcess, ProcessGroup, ros_parameters
 from omnistream_ros.recorder import Recorder
 from omnistream_ros.running import spinning
-from omnistream_ros.up import NODES
 
 START_LIMIT_S = 120.0
 """Loading a large model from a slow disk takes a while; more than this is a fault."""

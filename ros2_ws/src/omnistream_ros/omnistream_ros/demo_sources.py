@@ -10,8 +10,8 @@ from pathlib import Path
 import omnistream
 from omnistream.errors import InputError
 from omnistream.io import open_source
+from omnistream_ros.nodes import NODES, is_installed
 from omnistream_ros.processes import ros_parameters
-from omnistream_ros.up import NODES, is_installed
 
 SIMULATOR = "simulator"
 """The word that stands for it in place of a recording."""

@@ -4,43 +4,22 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from omnistream_ros.environment import loopback_environment, robot_environment
+from omnistream_ros.nodes import NODES, is_installed
 from omnistream_ros.processes import ProcessGroup, leave
 
 GRACE_S = 6.0
 """Seconds that nodes get to end by themselves after SIGINT."""
 
 
-@dataclass(frozen=True)
-class NodeModule:
-    """A node that can be started: the module that `python -m` runs, and what it is for."""
-
-    module: str
-    summary: str
-    managed: bool = False
-    """Whether it is a lifecycle node, which would stay, unconfigured, when it cannot start: nobody here mends it."""
-
-
 EXIT_ON_FAILURE = ("--ros-args", "-p", "exit_on_failure:=true", "--")
-
-NODES = {
-    "camera": NodeModule("omnistream_ros.camera_source", "publishes a video, folder or rosbag2 as a camera does"),
-    "perception": NodeModule("omnistream_perception.node", "images in; depth, pose, features and points out", True),
-    "policy": NodeModule("omnistream_policy.node", "images or features and an instruction in; safe commands out", True),
-    "recorder": NodeModule(
-        "omnistream_ros.episode_recorder", "records episodes into mcap, begun and ended by services"
-    ),
-    "simulator": NodeModule("omnistream_sim.tabletop.ros.node", "a simulated robot at a table and its cameras"),
-}
 DEMO = "demo"
 
 DESCRIPTION = """\
@@ -155,14 +134,6 @@ def run(commands: Sequence[tuple[str, Sequence[str]]], environment: dict[str, st
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def is_installed(module: str) -> bool:
-    """Whether there is such a module; its packages are imported, itself is not."""
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # of its package
-        return False
 
 
 def _parser() -> argparse.ArgumentParser:
