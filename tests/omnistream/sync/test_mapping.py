@@ -53,7 +53,7 @@ def test_the_documented_example_is_a_contract(write):
         ({"action": {"mode": "velocity", "frame": "base", "from_state": ["joint_1"]}}, "from_state needs delta"),
         ({"action": {"mode": "relative", "frame": "base", "from_state": []}}, "mode is 'relative'|no dimensions"),
         ({"rate": 0}, "rate is 0.0"),
-        ({"colour": "red"}, "unknown field colour"),
+        ({"colour": "red"}, r"mapping has unknown field\(s\) colour"),
         ({"version": 7}, "version 7 is newer"),
     ],
 )

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from omnistream.contract.strict import build
+from omnistream.contract import Action, Camera, Contract, Dimension
 from omnistream.episodes import EpisodeWriter, open_dataset
 from omnistream.episodes.lerobot_writer import Storage
 from omnistream.episodes.pictures import encode_jpeg, encode_png
@@ -137,17 +137,14 @@ def _write_and_read(path: Path, images: list[NDArray[np.uint8]], storage: Storag
     }
 
 
-def build_contract(height: int, width: int) -> Any:
+def build_contract(height: int, width: int) -> Contract:
     """The smallest contract there is."""
-    from omnistream.contract import Contract
-
-    data = {
-        "rate": 30.0,
-        "cameras": [{"name": "front", "height": height, "width": width}],
-        "state": [{"name": "x", "unit": "m"}],
-        "action": {"dimensions": [{"name": "dx", "unit": "m"}], "mode": "delta", "frame": "base_link"},
-    }
-    return build(Contract, data)
+    return Contract(
+        rate=30.0,
+        cameras=(Camera("front", height, width),),
+        state=(Dimension("x", "m"),),
+        action=Action((Dimension("dx", "m"),), mode="delta", frame="base_link"),
+    )
 
 
 @contextmanager

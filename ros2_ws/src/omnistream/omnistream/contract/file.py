@@ -27,9 +27,10 @@ from typing import Any
 import yaml
 
 from omnistream.contract.contract import Contract
-from omnistream.contract.strict import build, check_version, load_mapping
+from omnistream.contract.reading import check_version, load_mapping
 from omnistream.errors import ContractError
 from omnistream.io.files import write_bytes
+from omnistream.strict import build
 
 FORMAT = "omnistream-contract"
 VERSION = 1
@@ -66,7 +67,7 @@ def contract_from_dict(data: Any) -> Contract:
         raise ContractError(f"contract is a {type(data).__name__}; expected a mapping")
     check_version(data, FORMAT, VERSION)
     rest = {key: value for key, value in data.items() if key not in ("format", "version")}
-    return build(Contract, rest)
+    return build(Contract, rest, "contract", ContractError)
 
 
 def _plain(value: Any) -> Any:

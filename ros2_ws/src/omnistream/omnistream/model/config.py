@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import typing
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from omnistream.errors import ConfigError
+from omnistream.strict import build
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -168,36 +168,4 @@ def config_to_dict(config: ModelConfig) -> dict[str, Any]:
 
 def config_from_dict(data: dict[str, Any]) -> ModelConfig:
     """Inverse of `config_to_dict`. Unknown, missing and mistyped fields are refused by name (`ConfigError`)."""
-    return _build(ModelConfig, data, "model")
-
-
-def _build(cls: Any, data: Any, where: str) -> Any:
-    if not isinstance(data, dict):
-        raise ConfigError(f"{where} is {data!r}; expected a mapping")
-    known = {f.name: f for f in dataclasses.fields(cls)}
-    unknown = sorted(set(data) - set(known))
-    if unknown:
-        raise ConfigError(f"{where} has unknown field(s) {', '.join(unknown)}; known: {', '.join(known)}")
-    missing = [n for n, f in known.items() if n not in data and f.default is dataclasses.MISSING]
-    if missing:
-        raise ConfigError(f"{where} lacks field(s) {', '.join(missing)}")
-    hints = typing.get_type_hints(cls)
-    return cls(**{name: _value(hints[name], value, f"{where}.{name}") for name, value in data.items()})
-
-
-def _value(hint: Any, value: Any, where: str) -> Any:
-    if dataclasses.is_dataclass(hint):
-        return _build(hint, value, where)
-    options = typing.get_args(hint)
-    if options and type(None) in options:
-        return None if value is None else _value(next(o for o in options if o is not type(None)), value, where)
-    if typing.get_origin(hint) is tuple:
-        if not isinstance(value, (list, tuple)) or len(value) != len(options):
-            raise ConfigError(f"{where} is {value!r}; expected {len(options)} values")
-        return tuple(_value(o, v, where) for o, v in zip(options, value, strict=True))
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    kinds = {int: int, float: float, bool: bool}
-    if hint in kinds and (not isinstance(value, hint) or (hint is int and isinstance(value, bool))):
-        raise ConfigError(f"{where} is {value!r}; expected {hint.__name__}")
-    return value
+    return build(ModelConfig, data, "model")

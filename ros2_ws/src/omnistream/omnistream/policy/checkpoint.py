@@ -39,8 +39,8 @@ from omnistream.policy.config import PolicyConfig, PolicyShape
 from omnistream.policy.language_model import language_model_hash
 from omnistream.policy.network import PolicyNetwork
 from omnistream.policy.scaling import ActionScaling
-from omnistream.policy.strict import build
 from omnistream.policy.tokens import PretrainedTokens, WordTokens, tokens_from_dict
+from omnistream.strict import build
 from omnistream.weights.files import check_replaceable, home_expanded, new_directory, read_json, sha256_of
 
 FORMAT = "omnistream-policy"

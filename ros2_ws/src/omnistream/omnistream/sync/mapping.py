@@ -28,8 +28,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from omnistream.contract.contract import UNITS, Action, Camera, Contract, Dimension, Gripper
-from omnistream.contract.strict import build, check_version, load_mapping
+from omnistream.contract.reading import check_version, load_mapping
 from omnistream.errors import ContractError
+from omnistream.strict import build
 from omnistream.sync.actions import Command
 from omnistream.sync.aligner import Stream
 from omnistream.sync.fields import JOINT_QUANTITIES
@@ -233,7 +234,8 @@ def load_mapping_file(path: str | Path) -> Mapping:
     data = load_mapping(path)
     try:
         check_version(data, FORMAT, VERSION)
-        return build(Mapping, {key: value for key, value in data.items() if key not in ("format", "version")})
+        rest = {key: value for key, value in data.items() if key not in ("format", "version")}
+        return build(Mapping, rest, "mapping", ContractError)
     except ContractError as error:
         raise ContractError(f"{path}: {error}") from error
 
