@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 from action_msgs.msg import GoalStatus
-from rclpy.action import ActionClient
+from rclpy.action import ActionClient, CancelResponse
 
 from omnistream_msgs.action import RunPolicy
 from omnistream_msgs.msg import ActionChunk, PolicyStatus
+from omnistream_policy.goals import Goals
 from omnistream_policy.node import PolicyNode
 from omnistream_ros.testing import Graph
 from tests.omnistream_policy.conftest import Robot, moves
@@ -172,7 +173,7 @@ def test_a_stop_wins_over_a_goal_that_is_just_beginning(
     node = start_node()
     asker, one = Asker(graph), robot()
     one.showing.set()
-    instruct, begun = node._instruct, threading.Event()
+    instruct, begun = node._services.instruct, threading.Event()
 
     def slow(text: str) -> None:
         begun.set()
@@ -182,8 +183,25 @@ def test_a_stop_wins_over_a_goal_that_is_just_beginning(
     monkeypatch.setattr(node, "_instruct", slow)
     handle = asker.send()
     assert begun.wait(10)
-    node._active_loop().stop(node._active_loop().control.guard.reason, "")
+    node._services.active().loop.stop(node._services.active().loop.control.guard.reason, "")
     status, result = asker.result(handle)
     assert (status, result.outcome) == (GoalStatus.STATUS_ABORTED, R.OUTCOME_STOPPED)
     assert not any(map(moves, one.twists))
+    asker.client.destroy()
+
+
+def test_a_cancellation_that_comes_while_goals_change_is_not_lost(
+    graph: Graph, start_node: Start, robot: MakeRobot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The callback may look for its goal just before that is the one that is followed."""
+    monkeypatch.setattr(Goals, "_on_cancel", lambda self, handle: CancelResponse.ACCEPT)
+    start_node()
+    one, asker = robot(), Asker(graph)
+    one.showing.set()
+    handle = asker.send()
+    graph.wait(lambda: any(map(moves, one.twists)), "a command that moves", 20)
+    asker.cancel(handle)
+    status, result = asker.result(handle)
+    assert status == GoalStatus.STATUS_CANCELED and result.outcome == R.OUTCOME_CANCELED
+    assert not moves(one.twists[-1])
     asker.client.destroy()

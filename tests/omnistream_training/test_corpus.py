@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import shutil
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from PIL import Image
 
 from omnistream.errors import InputError
 from omnistream_training.caption.config import CaptionConfig
+from omnistream_training.corpus import sampling, store
 from omnistream_training.corpus.pictures import PictureSource
 from omnistream_training.corpus.store import Store
 from omnistream_training.corpus.texts import TextSource, question_of
@@ -95,10 +97,10 @@ def test_pictures_of_shards_are_a_function_of_their_number(tmp_path: Path) -> No
 
 def test_members_are_listed_once_and_read_where_they_lie(tmp_path: Path) -> None:
     path = shard(tmp_path / "one.tar", [{"jpg": jpeg(), "txt": "red"}, {"seg.png": b"x", "txt": "no picture"}])
-    store = Store(path, ("jpg",))
-    (sample,) = store.samples(0)
+    found = Store(path, ("jpg",))
+    (sample,) = found.samples(0)
     assert sorted(sample.parts) == ["jpg", "txt"] and sample.parts["txt"].read() == b"red"
-    digest = store.digest()
+    digest = found.digest()
     shard(path, [{"jpg": jpeg(), "txt": "another"}] * 9)
     assert Store(path, ("jpg",)).digest() != digest
 
@@ -112,6 +114,30 @@ def test_a_damaged_sample_is_named_and_another_taken(tmp_path: Path, capsys: Any
     assert "000.tar: 000005.jpg: cannot be read as an image" in capsys.readouterr().err
     with pytest.raises(InputError, match=r"000\.tar: 00000\d\.jpg: cannot be read"):
         PictureSource(str(path), "raise").read(request(range(24)))
+
+
+def test_damaged_samples_beyond_those_named_are_counted(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampling, "NAMED", 2)
+    samples: list[dict[str, Any]] = [{"jpg": b"no jpeg"}] * 6 + [{"jpg": jpeg()}] * 3
+    source = PictureSource(str(shard(tmp_path / "000.tar", samples)))
+    source.read(request(range(60)))
+    assert len(source.sampler.damaged) == 6 and capsys.readouterr().err.count("skipped") == 2
+
+
+@pytest.mark.parametrize("cached", ["no folder", "damaged"])
+def test_a_list_of_members_that_cannot_be_kept_costs_nothing_else(tmp_path: Path, cached: str) -> None:
+    path = picture_shards(tmp_path / "shards") / "000000.tar"
+    before = store._members(path, "1")
+    (index,) = (tmp_path / "cache").rglob("shards/*")
+    if cached == "damaged":
+        index.write_bytes(b'[["a", 1')
+    else:
+        shutil.rmtree(tmp_path / "cache")
+        (tmp_path / "cache").write_text("")  # where a folder should be: nothing can be written
+    assert store._members(path, "1") == before
+    assert cached == "no folder" or json.loads(index.read_bytes())
 
 
 def test_a_shard_cut_short_and_one_that_is_none(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import pytest
 
 from omnistream.cli.replay import main
 from omnistream.contract import Action, Camera, Contract, Dimension
+from omnistream.errors import InputError
+from omnistream.policy import mind
 from omnistream.policy.checkpoint import save_policy
 from tests.omnistream.io.conftest import BagMaker
 from tests.omnistream.policy.conftest import CONFIG, make_policy, one_thread, statistics  # noqa: F401
@@ -79,12 +82,14 @@ def estop(maker: BagMaker, log_time: int) -> None:
     maker.write("/policy/estop", maker.type("std_msgs/msg/Bool")(data=True), log_time)
 
 
-def place(maker: BagMaker, log_time: int) -> None:
+def place(maker: BagMaker, log_time: int, stamp: float | None = None) -> None:
     point, turn = maker.type("geometry_msgs/msg/Point"), maker.type("geometry_msgs/msg/Quaternion")
     pose = maker.type("geometry_msgs/msg/Pose")(
         position=point(x=0.5, y=0.0, z=0.2), orientation=turn(x=0.0, y=0.0, z=0.0, w=1.0)
     )
-    message = maker.type("geometry_msgs/msg/PoseStamped")(header=maker.header(log_time / 1e9), pose=pose)
+    message = maker.type("geometry_msgs/msg/PoseStamped")(
+        header=maker.header(log_time / 1e9 if stamp is None else stamp), pose=pose
+    )
     maker.write("/tool", message, log_time)
 
 
@@ -94,12 +99,28 @@ def test_an_estop_in_the_bag_is_latched(replayed: Any) -> None:
     assert 5 < report["commands"]["move"] < 11 and report["messages_in_bag"]["/policy/estop"] == 1
 
 
-def test_nothing_moves_before_it_is_known_where_the_arm_is(replayed: Any) -> None:
-    where = {round(0.5 + 0.1 * i, 6): place for i in range(15)}
+@pytest.mark.parametrize("stamp", [None, 0.0])
+def test_nothing_moves_before_it_is_known_where_the_arm_is(replayed: Any, stamp: float | None) -> None:
+    where = {round(0.5 + 0.1 * i, 6): partial(place, stamp=stamp) for i in range(15)}
     bounds = {"lower_bound": [0.49, -0.01, 0.19], "upper_bound": [0.51, 0.01, 0.21]}
     code, report = replayed(every(0.1, 20), where, outputs=["pose"], position_topic="/tool", **bounds)
     assert code == 0 and report["ticks"] == 20 and 0 < report["commands"]["move"] <= 16
     assert report["clamps"]["bounds"] > 0
+
+
+def test_pictures_that_cannot_be_used_stop_it_as_they_do_live(replayed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    use, calls = mind.camera_input, iter(range(99))
+
+    def damaged(message: Any, memory: str) -> Any:
+        if next(calls) in (3, 4, 8, 9, 10, 11):
+            raise InputError("no picture")
+        return use(message, memory)
+
+    monkeypatch.setattr(mind, "camera_input", damaged)
+    code, report = replayed(every(0.1, 20), {}, max_failures=3)
+    assert code == 0 and report["observations_by_result"]["unusable"] == 6 and report["stops"]["fault"] == 1
+    assert report["notes"] == ["observation 11: no picture"]
+    assert report["observations"] == 20 and report["inferences"] <= 6, "nobody starts it again"
 
 
 def test_holes_in_time_are_told_and_not_filled_with_ticks(replayed: Any, capsys: Any) -> None:

@@ -84,6 +84,18 @@ def test_pictures_out_of_order_twice_and_with_equal_stamps(tmp_path: Path) -> No
         assert pictures.find("/a", ns[4], 0) is None, "other bytes"
 
 
+def test_a_picture_with_other_bytes_is_not_looked_for_in_the_rest_of_the_bag(tmp_path: Path) -> None:
+    """Else all that follows would be in memory at once."""
+    maker = BagMaker(tmp_path / "bag", "mcap")
+    for number in range(9):
+        maker.image("/a", np.full((4, 4, 3), number, np.uint8), 10.0 + number, number)
+    keys = [("/a", (10 + number) * 10**9) for number in range(9)]
+    with BagPictures(maker.close(), ["/a"], keys) as pictures:
+        assert pictures.find(*keys[1], 0) is None
+        assert len(pictures._buffer) == 2
+        assert pictures.find(*keys[8], checksum(SimpleNamespace(data=bytes([8]) * 48))).data[0] == 8
+
+
 def test_recorded_commands_are_compared_bit_by_bit(tmp_path: Path) -> None:
     maker = BagMaker(tmp_path / "bag", "sqlite3")
     number = maker.type("std_msgs/msg/Float64")

@@ -75,6 +75,29 @@ def test_a_disk_that_hangs_or_is_full_holds_nobody_up(tmp_path: Path, monkeypatc
     assert any("could not be written" in line for line in run.lost)
 
 
+def test_half_a_line_is_taken_back_when_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = RunLog(tmp_path, "policy", {})
+    write, full, told = os.write, threading.Event(), threading.Event()
+
+    def short(file: int, data: bytes) -> int:
+        if told.is_set():
+            return write(file, data)
+        if full.is_set():
+            told.set()
+            raise OSError(errno.ENOSPC, "No space left on device")
+        full.set()
+        return write(file, data[:7])
+
+    monkeypatch.setattr(os, "write", short)
+    log.write("tick", n=1)
+    assert told.wait(10)
+    log.write("tick", n=2)
+    log.close(hash="abc")
+    run = read_run_log(log.path)
+    assert [event["event"] for event in run.events] == ["lost", "tick", "end"] and run.events[1]["n"] == 2
+    assert run.lost == ["1 lines before line 2 could not be written"]
+
+
 @pytest.mark.parametrize("damage", ["{", '"text"', "{}", "\0\0\0"])
 def test_a_damaged_line_ends_it(tmp_path: Path, damage: str) -> None:
     log = RunLog(tmp_path, "policy", {})

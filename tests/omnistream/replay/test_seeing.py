@@ -15,6 +15,7 @@ from omnistream.errors import CheckpointError
 from omnistream.io.pixels import checksum
 from omnistream.io.run_log import RunLog, circumstances, read_run_log
 from omnistream.policy.intake import camera_input
+from omnistream.replay import seeing
 from omnistream.replay.seeing import SeeingAgain, feature_message
 from omnistream.stream.camera import CameraStream
 from omnistream.stream.gate import DropReason, ResetReason, StreamGate
@@ -88,7 +89,9 @@ def live(folder: Path, parameters: dict[str, Any]) -> tuple[Path, Path, list[Any
     return maker.close(), log.path, taken, features
 
 
-def test_what_perception_saw_is_made_again(tmp_path: Path, parameters: dict[str, Any], capsys: Any) -> None:
+def test_what_perception_saw_is_made_again(
+    tmp_path: Path, parameters: dict[str, Any], capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bag, log, taken, features = live(tmp_path, parameters)
     assert [one.dropped for one in taken].count(DropReason.EQUAL_STAMP) == 1
     events = [event for event in read_run_log(log).events if event["event"] == "image"]
@@ -105,6 +108,10 @@ def test_what_perception_saw_is_made_again(tmp_path: Path, parameters: dict[str,
             found = again.find("/see/features", stamp, crc)
             assert camera_input(found, "full:4").backbone == found.model_hash  # type: ignore[union-attr]
         assert again.find("/see/features", 1, 0) is None and again.find("/other", 1, 0) is None
+    monkeypatch.setattr(seeing, "KEPT", 2)
+    with SeeingAgain(read_run_log(log), bag, {}) as again:
+        assert again.find("/see/features", 1, 0) is None, "and what follows is found all the same"
+        assert all(again.find("/see/features", stamp, crc) is not None for stamp, crc in features.items())
 
 
 def test_what_is_not_as_it_was_is_said(tmp_path: Path, parameters: dict[str, Any], capsys: Any) -> None:

@@ -29,7 +29,7 @@ class Sampler:
         self.store = store
         self._on_error = on_error
         self.damaged: set[str] = set()
-        """Names of what was skipped."""
+        """Sentences about what was skipped, each of which begins with its name."""
 
     def draw(self, number: int, near: int, decode: Callable[[Sample, random.Random], T]) -> T:
         """What `decode` makes of the sample of that number.
@@ -62,6 +62,8 @@ class Sampler:
         return samples[border:] if held_out else samples[:border]
 
     def _skip(self, reason: str) -> None:
-        if reason not in self.damaged and len(self.damaged) < NAMED:
-            self.damaged.add(reason)
+        if reason in self.damaged:
+            return
+        self.damaged.add(reason)
+        if len(self.damaged) <= NAMED:
             print(f"skipped: {reason}", file=sys.stderr)

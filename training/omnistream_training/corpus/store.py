@@ -10,6 +10,7 @@ is read once, when the first of its samples is drawn, and only headers are: read
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -162,18 +163,19 @@ def _shard_samples(shard: Path, size: int, changed: int, wanted: tuple[str, ...]
 
 
 def _members(shard: Path, version: str) -> list[tuple[str, int, int]]:
-    """Name, offset and size of each file in a shard; remembered in ~/.cache/omnistream/shards."""
+    """Name, offset and size of each file in a shard; remembered in ~/.cache/omnistream/shards, where that can be."""
+    key = hashlib.sha256(f"{VERSION} {shard.resolve()} {version}".encode()).hexdigest()
+    index = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "omnistream" / "shards" / key[:32]
+    with contextlib.suppress(OSError, ValueError, TypeError):  # none yet, or damaged: the shard itself is read
+        return [(str(name), int(offset), int(size)) for name, offset, size in json.loads(index.read_bytes())]
     try:
-        key = hashlib.sha256(f"{VERSION} {shard.resolve()} {version}".encode()).hexdigest()
-        index = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "omnistream" / "shards" / key[:32]
-        if index.exists():
-            return [(str(name), int(offset), int(size)) for name, offset, size in json.loads(index.read_bytes())]
         with tarfile.open(shard, "r:") as tar:
             files = (m for m in tar if m.isfile() and not Path(m.name).name.startswith("."))
             found = [(member.name, member.offset_data, member.size) for member in files]
     except (tarfile.TarError, OSError) as error:
         raise InputError(f"{shard}: cannot be read as an uncompressed tar: {error}") from error
-    write_bytes(index, json.dumps(found).encode())
+    with contextlib.suppress(OSError):  # a home that cannot be written to costs time, not the run
+        write_bytes(index, json.dumps(found).encode())
     return found
 
 

@@ -194,6 +194,9 @@ class Goals:
 
     def _watch(self, goal: _Goal) -> None:
         now, elapsed, limit = self._look(), time.monotonic() - goal.begun, goal.handle.request.timeout
+        if goal.handle.is_cancel_requested and not goal.cancelled:  # the callback came while goals were changing
+            goal.cancelled = True
+            self._stop("run_policy was cancelled")
         if goal.cancelled:
             if goal.handle.is_cancel_requested:  # rclpy says so only after the callback
                 self._finish(goal, R.OUTCOME_CANCELED, now.reason, "cancelled")

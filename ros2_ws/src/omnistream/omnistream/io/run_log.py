@@ -33,6 +33,7 @@ A perception node writes
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -116,12 +117,15 @@ class RunLog:
                 return
 
     def _write(self, lines: list[bytes]) -> bool:
-        """Whether they were written."""
-        data = b"".join(lines)
+        """Whether they were written. If not, none is, nor a part of one: what comes later would not be read."""
+        data, written = b"".join(lines), 0
         try:
-            while data:
-                data = data[os.write(self._file, data) :]
+            while written < len(data):
+                written += os.write(self._file, data[written:])
         except OSError as error:
+            if written:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._file, os.fstat(self._file).st_size - written)
             self._warn(f"{self.path}: the run log has a hole: {error}")
             self._warn = lambda _: None
             return False

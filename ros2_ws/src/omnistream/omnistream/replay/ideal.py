@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Replay of a bag that has no run log: the node as it would be if nothing ever came late.
 
-Time is that of the stamps. A message arrives at its stamp; those without one (instruction, e-stop) with the last
-picture before them in the bag. An inference takes `latency`, always. The robot is started with the first observation,
-control ticks follow a period apart, nobody else publishes. So a run depends on the bag and the settings alone. What a
-service did live (start, stop, reset, clear) is not in a bag.
+Time is that of the stamps. A message arrives at its stamp; those without one (instruction, e-stop, a position whose
+stamp is zero) with the last picture before them in the bag. An inference takes `latency`, always. The robot is started
+with the first observation, control ticks follow a period apart, nobody else publishes. So a run depends on the bag and
+the settings alone. What a service did live (start, stop, reset, clear) is not in a bag.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from omnistream.policy.drive import Drive
 from omnistream.policy.guard import Facts, Mode, Stop
 from omnistream.policy.intake import Intake, camera_topics, stamp_of
 from omnistream.policy.mind import Mind, Thought
-from omnistream.policy.settings import JOINTS
+from omnistream.policy.settings import DEFAULTS, JOINTS
 from omnistream.replay.pictures import PICTURES, check_topics
 from omnistream.replay.track import Track
 from omnistream.sync.aligner import Observation
@@ -80,6 +80,7 @@ class Ideal:
         intake, mind, drive: as the parameters make them.
         execute: actions of a chunk that are executed before the next is asked for.
         latency: s that an inference takes.
+        max_failures: observations in a row that cannot be used, after which the robot is stopped.
         instruction: from the beginning; None: only what the bag says.
 
     Raises OptionError, with the topics that there are, for a bag of something else.
@@ -96,13 +97,15 @@ class Ideal:
         execute: int,
         latency: float,
         instruction: str | None,
+        max_failures: int = DEFAULTS["max_failures"],
     ) -> None:
         if not 0 <= latency < math.inf:
             raise ConfigError(f"latency is {latency}; expected seconds, 0 or more")
         self.track = Track(drive, mind)
         self.counts = dict.fromkeys(where.names, 0)
         self._path, self._where, self._intake = path, where, intake
-        self._execute, self._latency = execute, latency
+        self._execute, self._latency, self._max_failures = execute, latency, max_failures
+        self._failures = 0
         self._period = round(1e9 * drive.control.settings.limits.period)
         self._text = ""
         self._now: int | None = None
@@ -142,7 +145,9 @@ class Ideal:
     def _arrive(self, topic: str, message: Any) -> None:
         where, intake = self._where, self._intake
         if hasattr(message, "header"):
-            self._go_to(stamp_of(message))
+            stamp = stamp_of(message)
+            if stamp or topic in where.pictures or topic == where.state:  # live a position's stamp is not looked at
+                self._go_to(stamp)
         now = self._now or 0
         seen: list[Observation] = []
         if topic in where.pictures:
@@ -164,7 +169,9 @@ class Ideal:
     def _go_to(self, stamp: int) -> None:
         """Time goes on to a stamp; messages that come out of order do not turn it back."""
         if stamp == 0:
-            raise InputError(f"{self._path}: pictures have no stamps (all zero); a robot would never move on them")
+            raise InputError(
+                f"{self._path}: pictures or states have no stamps (zero); a robot would never move on them"
+            )
         if self._now is not None and self._now - stamp > LONGEST_PAUSE * 1e9 and not self._went_back:
             self._went_back = True
             self.track.notes.append(f"stamps go back by {(self._now - stamp) / 1e9:.0f} s: what follows is too old")
@@ -207,9 +214,11 @@ class Ideal:
         now = self._now or 0
         thought = self.track.mind.think(observation, self._asked)
         self.track.think(thought)
-        if thought.result in ("contract", "not_finite"):
+        self._failures = self._failures + 1 if thought.result == "unusable" else 0
+        if thought.result in ("contract", "not_finite") or self._failures >= self._max_failures:
             reason = Stop.NOT_FINITE if thought.result == "not_finite" else Stop.FAULT
-            self.track.notes.append(f"observation {thought.number}: {thought.detail}")
+            if self._failures <= self._max_failures:  # once, not for every picture
+                self.track.notes.append(f"observation {thought.number}: {thought.detail}")
             self.track.leave(now, self.track.drive.stop(reason, stamp=now, now=now / 1e9))
         if thought.chunk is not None:
             self._begun = now

@@ -62,20 +62,20 @@ class BagPictures:
             """Sentences."""
             self._wanted = Counter(wanted)
             self._left = dict.fromkeys(topics, 0)
-            present: set[Key] = set()
+            present: Counter[Key] = Counter()
             for topic, _, data in self._bag.raw_messages(topics):
                 self._left[topic.name] += 1
                 if len(data) >= 12:
-                    present.add((topic.name, header_stamp(data)))
+                    present[topic.name, header_stamp(data)] += 1
             self.lost = list(dict.fromkeys(self._bag.lost))
         except InputError:
             self._bag.close()
             raise
         self.counts = dict(self._left)
         """Messages by topic."""
-        self.missing = sorted(set(self._wanted) - present, key=lambda key: key[1])
+        self.missing = sorted(self._wanted.keys() - present.keys(), key=lambda key: key[1])
         """Keys that the bag does not have."""
-        self._present = present
+        self._unread = present
         self._buffer: dict[Key, list[Any]] = {}
         self._messages = self._read(topics)
 
@@ -88,10 +88,8 @@ class BagPictures:
     def find(self, topic: str, stamp: int, crc: int) -> Any:
         """The message; None where the bag has none with that stamp, or none with these bytes."""
         key = (topic, stamp)
-        if key not in self._present:
-            return None
         while not (match := [m for m in self._buffer.get(key, ()) if checksum(m) == crc]):
-            if not self._advance():
+            if not self._unread[key] or not self._advance():
                 return None
         self._wanted[key] -= 1
         if not self._wanted[key]:
@@ -99,14 +97,15 @@ class BagPictures:
         return match[0]
 
     def _advance(self) -> bool:
-        """Reads on to the next message that is wanted; False at the end."""
+        """Reads the next message that is wanted, if it can be read; False at the end."""
         for key, topic, data in self._messages:
+            self._unread[key] -= 1
             try:
                 message = self._bag.decode(topic, data)
             except InputError as error:
                 self.lost.append(str(error))
-                continue
-            self._buffer.setdefault(key, []).append(message)
+            else:
+                self._buffer.setdefault(key, []).append(message)
             return True
         return False
 

@@ -193,6 +193,7 @@ def _idealise(job: Job, say: Callable[[str, str], object], step: Callable[[], An
         execute=parameters["execute"],
         latency=job.latency,
         instruction=job.instruction,
+        max_failures=parameters["max_failures"],
     )
     lost = here.run(step)
     report = {"latency_s": job.latency, "instruction": job.instruction, "dropped_messages": dict(intake.drops)}

@@ -81,6 +81,7 @@ class SeeingAgain:
         self._undistortions: dict[Any, Undistortion] = {}
         self._features: dict[tuple[str, int], tuple[StepResult, CameraStream, int]] = {}
         self._events = enumerate(run.events, 2)
+        self._ahead = Counter((event["camera"], event["stamp"]) for event in events)
         self._ended = False
 
     def __enter__(self) -> SeeingAgain:
@@ -116,7 +117,7 @@ class SeeingAgain:
         if camera is None:
             return None
         while (camera, stamp) not in self._features:
-            if not self._advance():
+            if not self._ahead[camera, stamp] or not self._advance():  # never past what it is to make yet
                 return None
         result, stream, frames = self._features[camera, stamp]
         for number_format in ("float16", "float32"):
@@ -153,6 +154,7 @@ class SeeingAgain:
         name, stamp = event["camera"], event["stamp"]
         stream, seen = self._streams[name], self.seen
         seen.images += 1
+        self._ahead[name, stamp] -= 1
         message = self.pictures.find(self._topics[name], stamp, event["crc"])
         if message is None:
             seen.not_in_bag += 1
