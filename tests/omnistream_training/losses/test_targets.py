@@ -78,6 +78,29 @@ def test_every_loss_vanishes_on_the_right_answer() -> None:
     assert total == pytest.approx(0, abs=1e-5)
 
 
+def test_motion_is_what_a_shared_error_leaves() -> None:
+    """A path that is wrong by the same everywhere has the right motion; one frame of four off by 0.4 m has
+    0.3 + 3 x 0.1 over 4 frames. Frames without a pose do not count."""
+    targets = make_targets(sideways(frames=4))
+    outputs, config = perfect(targets), LossConfig(camera=2.0, motion=3.0)
+
+    def moved(shift: torch.Tensor) -> dict[str, torch.Tensor]:
+        assert outputs.camera is not None
+        camera = outputs.camera.clone()
+        camera[..., :3] += shift
+        placed = dataclasses.replace(targets, placed=torch.ones_like(targets.placed))
+        return geometry_loss(dataclasses.replace(outputs, camera=camera), placed, config)[1]
+
+    everywhere = moved(torch.tensor([0.4, 0, 0]))
+    assert everywhere["motion"].item() == pytest.approx(0, abs=1e-6) and everywhere["translation"].item() > 0.7
+    one = torch.zeros(1, 4, 3)
+    one[:, 2, 1] = 0.4
+    assert moved(one)["motion"].item() == pytest.approx(2 * 3 * (0.3 + 3 * 0.1) / 4, abs=1e-5)
+    targets.posed[:, 2] = False
+    assert moved(one)["motion"].item() == pytest.approx(0, abs=1e-6)
+    assert "motion" not in geometry_loss(outputs, targets, LossConfig())[1]
+
+
 @pytest.mark.parametrize("factor", [0.5, 1.0, 2.0])
 def test_a_lens_taken_for_another_is_forgiven_where_it_is_known(factor: float) -> None:
     """Depth as many times too large as the focal length is wrong: half the true lens, half the depth."""

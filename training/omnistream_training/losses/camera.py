@@ -30,8 +30,13 @@ def camera_loss(
     posed: Tensor,
     placed: Tensor,
     calibrated: Tensor,
+    motion: float = 0.0,
 ) -> dict[str, Tensor]:
-    """Terms `translation`, `rotation`, `fov`: L1, summed over components, mean over labelled frames.
+    """Terms `translation`, `rotation`, `fov`: L1, summed over components, mean over labelled frames. With `motion`, times
+    it, the term `motion`: the translation's error without the mean one of each clip.
+
+    An error that all frames of a clip share is larger than what they differ by, and the slope of an absolute value knows
+    nothing but the larger one's sign; how a camera moves is learnt as a by-product then, and paths come out in steps.
 
     raw: [B, T, 9], the camera head's output for whole clips. translation [B, T, 3], unit quaternion [B, T, 4] (x y z w,
     either sign): camera in the clip's first, or in the place where `placed`. fov [B, T, 2] (vertical, horizontal; rad).
@@ -42,16 +47,23 @@ def camera_loss(
     # Not normalised (nor is it in VGGT's loss): while rotation is still guesswork, the way to a smaller error of a
     # normalised quaternion is a huge w, and then nothing turns any more. A run of ours had 13.7 after 2,700 steps.
     q = torch.where(placed[..., None], raw[..., 3:7], relative_quaternion(raw))
-    return {
+    terms = {
         "translation": _translation(t, translation, posed),
         "rotation": _rotation(q, quaternion, posed),
         "fov": 0.5 * masked_mean((f - fill(fov, calibrated[..., None], 1.0)).abs().sum(-1), calibrated),
     }
+    return terms | {"motion": motion * _motion(t, translation, posed)} if motion else terms
 
 
 def _translation(found: Tensor, wanted: Tensor, known: Tensor) -> Tensor:
     moved = (found - fill(wanted, known[..., None], 0.0)).abs().clamp(max=MAX_TRANSLATION_ERROR)
     return masked_mean(moved.sum(-1), known)
+
+
+def _motion(found: Tensor, wanted: Tensor, known: Tensor) -> Tensor:
+    error = torch.where(known[..., None], found - fill(wanted, known[..., None], 0.0), 0.0)
+    shared = error.sum(1, keepdim=True) / known.sum(1).clamp_min(1)[:, None, None]
+    return masked_mean((error - shared).abs().clamp(max=MAX_TRANSLATION_ERROR).sum(-1), known)
 
 
 def _rotation(found: Tensor, wanted: Tensor, known: Tensor) -> Tensor:

@@ -45,9 +45,11 @@ class LossConfig:
     """Points from predicted rays and depth."""
     camera: float = 1.0
     """Translation, rotation and field of view."""
+    motion: float = 0.0
+    """Translation without each clip's mean error, times `camera`: what is left of a path's error once it is aligned."""
 
     def __post_init__(self) -> None:
-        for name in ("depth", "depth_gradient", "alpha", "rays", "points", "camera"):
+        for name in ("depth", "depth_gradient", "alpha", "rays", "points", "camera", "motion"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"loss.{name} is {getattr(self, name)}; expected 0 or more")
         if self.lens not in ("guessed", "known"):
@@ -105,6 +107,7 @@ def geometry_loss(outputs: HeadOutputs, targets: Targets, config: LossConfig) ->
             posed=targets.posed,
             placed=targets.placed,
             calibrated=targets.calibrated,
+            motion=config.motion,
         )
         terms |= {name: config.camera * term for name, term in camera.items()}
     if not terms:
