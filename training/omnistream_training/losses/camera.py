@@ -32,11 +32,11 @@ def camera_loss(
     calibrated: Tensor,
     motion: float = 0.0,
 ) -> dict[str, Tensor]:
-    """Terms `translation`, `rotation`, `fov`: L1, summed over components, mean over labelled frames. With `motion`, times
-    it, the term `motion`: the translation's error without the mean one of each clip.
+    """Terms `translation`, `rotation`, `fov`: L1, summed over components, mean over labelled frames. With `motion`,
+    times it, the term `motion`: the translation's error without the mean one of each clip.
 
-    An error that all frames of a clip share is larger than what they differ by, and the slope of an absolute value knows
-    nothing but the larger one's sign; how a camera moves is learnt as a by-product then, and paths come out in steps.
+    The error that all frames of a clip share is larger than that in which they differ, and the slope of an absolute value
+    knows the larger one's sign only: how a camera moves is then learnt as a by-product, and paths come out in steps.
 
     raw: [B, T, 9], the camera head's output for whole clips. translation [B, T, 3], unit quaternion [B, T, 4] (x y z w,
     either sign): camera in the clip's first, or in the place where `placed`. fov [B, T, 2] (vertical, horizontal; rad).
