@@ -35,8 +35,8 @@ def camera_loss(
     """Terms `translation`, `rotation`, `fov`: L1, summed over components, mean over labelled frames. With `motion`,
     times it, the term `motion`: the translation's error without the mean one of each clip.
 
-    The error that all frames of a clip share is larger than that in which they differ, and the slope of an absolute value
-    knows the larger one's sign only: how a camera moves is then learnt as a by-product, and paths come out in steps.
+    The error that all frames of a clip share is larger than that in which they differ, and an absolute value's slope
+    tells the larger one's sign only: how a camera moves is then learnt as a by-product, and paths come out in steps.
 
     raw: [B, T, 9], the camera head's output for whole clips. translation [B, T, 3], unit quaternion [B, T, 4] (x y z w,
     either sign): camera in the clip's first, or in the place where `placed`. fov [B, T, 2] (vertical, horizontal; rad).
