@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,8 @@ from tf2_msgs.msg import TFMessage
 from omnistream import StreamSession, load_model
 from omnistream.geometry import rigid
 from omnistream.geometry.pinhole import unproject
+from omnistream.model.omnistream import OmniStream
+from omnistream.weights import save_model
 from omnistream_msgs.msg import StreamStatus
 from omnistream_perception.transforms import StaticTransforms
 from omnistream_ros import images
@@ -114,6 +118,33 @@ def test_full_resolution_by_option_at_run_time(graph: Graph, start: Make, camera
         assert (depth[0].height, depth[0].width) == (info[0].height, info[0].width) == size
         assert depth[0].height % 16 == 0 or resolution == "full"
     np.testing.assert_allclose(info[0].k[[0, 2]], [60, 31.5])  # at full resolution it is the camera's own
+
+
+def test_a_rectified_picture_is_seen_through_the_lens_that_p_tells(
+    graph: Graph, start: Make, camera: Make, weights: dict[str, str], tmp_path: Path
+) -> None:
+    """image_proc puts the raw camera's CameraInfo beside it, whose K is that of the pixels before."""
+    metric = load_model(weights["metric"])
+    known = OmniStream(dataclasses.replace(metric.config, lens="known"))
+    known.load_state_dict(metric.state_dict())
+    node = start(
+        weights=str(save_model(known, tmp_path / "known")),
+        image_topic="/front/image_rect",
+        dtype="float32",
+        engine="torch",
+    )
+    depth = graph.collect(Image, f"{P}/depth")
+    source = camera(topic="/front/image_rect")
+    rectified = np.array([[90.0, 0, 31.5], [0, 90.0, 31.5], [0, 0, 1]])
+    info = images.camera_info_message(rectified, 64, 64, source.header(), D=(-0.3, 0.1, 0.0, 0.0, 0.0))
+    info.k[0] = info.k[4] = 60.0
+    graph.publish(CameraInfo, "/front/camera_info", info, "reliable:100")
+    graph.wait(lambda: node._cameras[""]._calibration.of((64, 64)), "the calibration")
+    picture = source.picture()
+    source.served(images.image_message(picture, source.header()))
+    graph.wait(lambda: depth, "depth")
+    session = StreamSession(known.eval(), dtype="float32", engine="torch")
+    np.testing.assert_allclose(values_of(depth[0]), session.step(picture, K=rectified).depth, rtol=1e-4)
 
 
 def test_low_confidence_becomes_nan(graph: Graph, start: Make, camera: Make) -> None:

@@ -11,6 +11,7 @@ import pytest
 from omnistream.engines.select import make_engine
 from omnistream.errors import InputError
 from omnistream.io.frames import Frame
+from omnistream.model.omnistream import OmniStream
 from omnistream_training.evaluation.findings import Findings, summary
 from omnistream_training.evaluation.folders import folder_sequences
 from omnistream_training.evaluation.predict import (
@@ -109,6 +110,26 @@ def test_frame_by_frame_forgets_and_full_remembers(data, model):
     last = [track.predicted[-1] for track in tracks.values()]
     assert np.abs(last[0] - last[2]).max() > 1e-6  # with memory the same frame gives another depth
     assert all(pose is None for pose in tracks["frame by frame"].poses)
+
+
+@pytest.mark.parametrize(
+    ("lens", "known_lens", "guessed"), [("guessed", True, True), ("known", False, True), ("known", True, False)]
+)
+def test_the_field_of_view_is_scored_where_it_is_guessed(data, model, lens, known_lens, guessed):
+    """One that was told has no error to be proud of."""
+    other = OmniStream(dataclasses.replace(model.config, lens=lens)).eval()
+    other.load_state_dict(model.state_dict())
+    predictor = StreamPredictor(
+        other,
+        make_engine(other, "torch", "cpu", "float32"),
+        policy="window:2",
+        rule=InputRule(),
+        want=frozenset({"depth", "pose"}),
+        known_lens=known_lens,
+    )
+    track, findings = run(data, predictor, frames=4)
+    error = score(track, RECORDINGS, 4, findings)["pose"]["fov_error"]
+    assert (error is not None and error > 0) == guessed
 
 
 def test_a_prediction_that_is_not_finite_stops_or_counts(data):

@@ -112,7 +112,8 @@ class StreamPredictor:
             self._session.reset()
         result = self._session.step(image, frame.stamp, want=self._want, K=K if self._known_lens else None)
         error = None
-        if result.K is not None and K is not None:
+        told = self._known_lens and self._model.config.lens == "known"
+        if result.K is not None and K is not None and not told:  # else it is the true one
             error = horizontal_fov(result.K, result.network_size[1]) - horizontal_fov(K, image.shape[1])
         return FramePrediction(result.depth, None if self._forget else result.T_world_camera, error)
 

@@ -217,8 +217,7 @@ class Camera:
 
     def _take(self, image: NDArray[np.uint8], message: Image | CompressedImage) -> tuple[Taken, CameraInfo | None]:
         size = (image.shape[0], image.shape[1])
-        found = self._calibration.of(size)
-        undistort, info = self._calibration.undistortion(size, found)
+        undistort, info = self._calibration.undistortion(size, self._calibration.of(size))
         stamp = images.stamp_to_ns(message.header.stamp)
 
         def begin(reason: ResetReason, detail: str) -> None:
@@ -232,7 +231,7 @@ class Camera:
                 stamp=stamp,
                 crc=lambda: checksum(message.data),
                 frame_id=message.header.frame_id,
-                K=None if found is None else images.intrinsics(found),
+                K=None if info is None else images.intrinsics(info),  # of what is stepped: P's on a rectified topic
                 undistort=undistort,
                 want=self.outputs.wanted(info is not None),
                 on_reset=begin,
