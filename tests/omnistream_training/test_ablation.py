@@ -13,7 +13,7 @@ import pytest
 
 from omnistream.errors import ConfigError, InputError
 from omnistream_training.ablation.command import Ablation, run_ablation
-from omnistream_training.ablation.measure import _episodes
+from omnistream_training.ablation.measure import _episodes, read_measured
 from omnistream_training.ablation.plan import VARIANTS, runs
 from omnistream_training.ablation.report import compare, report_text
 from omnistream_training.config import ModelChoice
@@ -52,12 +52,23 @@ def test_known_differences_are_found_and_judged() -> None:
     assert rows["policy"]["differences"]["no-video"]["without"] == "worse"
     text = "\n".join(report_text(list(rows.values()), 3))
     assert "depth, one scale, no-geometry" in text and "disagrees" in text and "no clear difference" in text
+    other_order = compare({name: measured[name] for name in ("no-video", "full", "no-geometry")})
+    assert report_text(other_order, 3)[0].split() == ["unit", "full", "no-video", "no-geometry"]
 
 
 def test_what_a_run_lacks_is_not_compared() -> None:
     measured = {"full": [made_up(0.2, 8, 0, 0.9)], "no-video": [made_up(0.2, 8, 1)]}
     assert "policy" not in {row["question"] for row in compare(measured)}
     assert report_text([], 0) == ["nothing to compare yet"]
+
+
+def test_runs_measured_otherwise_are_not_compared(tmp_path: Path) -> None:
+    asked = {"clips": 64, "policy": ""}
+    assert read_measured(tmp_path, asked) is None
+    (tmp_path / "measured.json").write_text(json.dumps({"asked": asked, "clips": []}))
+    assert read_measured(tmp_path, asked) == {"asked": asked, "clips": []}
+    with pytest.raises(ConfigError, match="was measured with clips 64, now 32: give the same options"):
+        read_measured(tmp_path, asked | {"clips": 32})
 
 
 def test_each_variant_lacks_its_task_alone() -> None:
@@ -122,6 +133,7 @@ def test_an_experiment_stops_goes_on_and_compares(
     row = report["rows"][0]
     assert set(row["values"]) == {"full", "no-geometry"} and len(row["by_seed"]["full"]) == 2
     assert "no-geometry" in (tmp_path / "ablation.txt").read_text()
+    assert json.loads((tmp_path / "full-0" / "measured.json").read_text())["asked"]["clips"] == 3
     measured = (tmp_path / "full-0" / "measured.json").stat().st_mtime_ns
     assert run_ablation(options)  # finished: read again, not made again
     assert (tmp_path / "full-0" / "measured.json").stat().st_mtime_ns == measured

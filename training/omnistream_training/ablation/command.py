@@ -110,6 +110,7 @@ def run_ablation(options: Ablation) -> bool:
         base = load_config(options.config.expanduser(), base)
     base = shared_config(out, base, options.minutes, device)
     yardstick: Yardstick | None = None
+    asked = {name: getattr(options, name) for name in ("readout_steps", "clips", "scenes", "live", "policy")}
     measured: dict[str, dict[int, Any]] = {variant: {} for variant in options.variants}
     finished = True
     for run in runs(base, options.seeds, options.variants):
@@ -124,10 +125,10 @@ def run_ablation(options: Ablation) -> bool:
                 finished = False
                 break
             (folder / DONE).touch()
-        before = read_measured(folder)
+        before = read_measured(folder, asked)
         if before is None:
             yardstick = yardstick or _yardstick(options, base)
-            before = measure(run, folder, yardstick, device)
+            before = measure(run, folder, yardstick, device, asked)
         measured[run.variant][run.seed] = before
     _report(options, base, measured, out)
     return finished

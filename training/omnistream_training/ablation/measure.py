@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from omnistream.errors import InputError
+from omnistream.errors import ConfigError, InputError
 from omnistream.io.files import write_bytes
 from omnistream.model.omnistream import OmniStream
 from omnistream.weights import load_model, save_model
@@ -51,16 +51,31 @@ class Yardstick:
     """Shell command that makes RUN/policy/episodes.jsonl, with {weights} and {run} in it; empty: none."""
 
 
-def read_measured(folder: Path) -> dict[str, Any] | None:
-    """What was measured of a run before, None if it was not."""
+def read_measured(folder: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What was measured of a run before, None if it was not. asked: as for `measure`.
+
+    Raises ConfigError for what was measured with other options: such runs are not to be compared.
+    """
     path = folder / MEASURED
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+    if not path.exists():
+        return None
+    found = dict(json.loads(path.read_text(encoding="utf-8")))
+    before = found.get("asked", asked)
+    other = [
+        f"{name} {before.get(name)!r}, now {value!r}" for name, value in asked.items() if before.get(name) != value
+    ]
+    if other:
+        raise ConfigError(
+            f"{path} was measured with {'; '.join(other)}: give the same options, or remove it and {folder / 'readout'}"
+        )
+    return found
 
 
-def measure(run: Run, folder: Path, yardstick: Yardstick, device: str) -> dict[str, Any]:
-    """Measure the finished run in `folder`, and write it down there."""
+def measure(run: Run, folder: Path, yardstick: Yardstick, device: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Measure the finished run in `folder`, and write it down there. asked: the options that decide what is found."""
     weights = folder / "weights"
     found = {
+        "asked": dict(asked),
         "clips": _depth_and_pose(run, folder, weights, yardstick, device),
         "probes": _probes(weights, yardstick),
         "episodes": _episodes(folder, weights, yardstick.policy),

@@ -129,7 +129,7 @@ def report_text(rows: Sequence[Mapping[str, Any]], seeds: int) -> list[str]:
     """The table, and one line per difference that the paper has too."""
     if not rows:
         return ["nothing to compare yet"]
-    variants = list(rows[0]["values"])
+    variants = [FULL, *(variant for variant in rows[0]["values"] if variant != FULL)]
     cells = [["", "unit", *variants]]
     for row in rows:
         shown = [_shown(row["values"][FULL])]
