@@ -5,13 +5,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from omnistream.cli.replay import main
+from omnistream.io.run_log import RunLog, read_run_log
 from omnistream.policy.guard import Facts, Stop
+from omnistream.policy.intake import checksum
+from omnistream.sync.aligner import Observation
 from tests.omnistream.io.conftest import BagMaker
 from tests.omnistream.replay.conftest import BEGIN, NODE, SECONDS, Robot, parts, write_bag
 
@@ -31,6 +35,19 @@ def test_a_run_log_gives_the_same_commands_again(robot: Robot, logged: tuple[Pat
     assert report["compared"] >= report["commands"]["move"] > 3 and report["clamps"]["velocity"] > 0
     assert not report["lost"] and not report["notes"]
     assert "twist about x" in (robot.folder / "plot.svg").read_text()
+
+
+def test_an_inference_that_raised_is_in_the_log(robot: Robot) -> None:
+    """The stream of pictures may hold its frame by then: the replay has to know."""
+    log = RunLog(robot.folder / "logs", "policy", {"node": NODE})
+    mind = parts(robot, log)[3]
+    message = SimpleNamespace(data=b"no message of ours")
+    with pytest.raises(AttributeError):
+        mind.think(Observation(7, 7, {"static": message}, {"static": 3}), lambda: None)
+    log.close()
+    event = read_run_log(log.path).events[0]
+    assert (event["event"], event["result"], event["number"], event["chunk"]) == ("think", "failed", 1, "")
+    assert event["inputs"] == {"static": [4, checksum(message)]}
 
 
 def test_without_a_log_it_says_so_and_is_the_same_every_time(

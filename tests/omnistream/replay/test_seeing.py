@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 
 from omnistream.cli.replay import main
-from omnistream.errors import CheckpointError
+from omnistream.errors import CheckpointError, InputError
 from omnistream.io.pixels import checksum
 from omnistream.io.run_log import RunLog, circumstances, read_run_log
 from omnistream.policy.intake import camera_input
@@ -143,3 +145,32 @@ def test_it_ends_where_live_went_on_with_other_memory(tmp_path: Path, parameters
     assert main([str(bag), "--perception", str(log)]) == 1
     said = capsys.readouterr().out
     assert "live it went on with window:2 of model abc: the replay ends there" in said and "images   4 stepped" in said
+
+
+def test_an_image_that_failed_live_is_remembered_by_the_gate(
+    tmp_path: Path, parameters: dict[str, Any], capsys: Any
+) -> None:
+    """Its gap was a reset; the image after it comes half a second later and is none."""
+    given = {name: parameters[name] for name in ("engine", "policy", "image_size", "dtype", "device")}
+    session = StreamSession(load_model(parameters["weights"]), **given)
+    header = {"node": "/see", "parameters": parameters, "topics": {"": "/image_raw"}, "model": session.model_hash}
+    log = RunLog(tmp_path / "logs", "see", header | {"threads": 1})
+    stream = CameraStream("", session, StreamGate("index", 1.0), log)
+    maker = BagMaker(tmp_path / "bag", "mcap")
+    other_size = Undistortion(Lens(tuple(K.ravel().tolist()), (-0.2, 0.05, 0.0, 0.0), "plumb_bob"), (8, 8))
+    for milliseconds in (0, 100, 4500, 5000, 5100):
+        picture = np.full((*SIZE, 3), milliseconds % 251, np.uint8)
+        stamp = BEGIN * 10**9 + milliseconds * 10**6
+        maker.image("/image_raw", picture, BEGIN + milliseconds / 1e3, stamp)
+        failing = milliseconds == 4500
+        crc = checksum(picture.tobytes())
+        with pytest.raises(InputError) if failing else contextlib.nullcontext():
+            stream.take(
+                picture, stamp=stamp, crc=partial(int, crc), frame_id="a", undistort=other_size if failing else None
+            )
+    log.close(hash={"": stream.hash.hexdigest()})
+    path = tmp_path / "report.json"
+    words = [str(maker.close()), "--perception", str(log.path), "--report", str(path)]
+    assert main(words) == 0, capsys.readouterr()
+    report = json.loads(path.read_text())["perception"]
+    assert report["images"] == 4 and report["images_failed_live"] == 1 and report["resets"] == {"gap": 1}

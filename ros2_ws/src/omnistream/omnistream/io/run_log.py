@@ -27,6 +27,8 @@ A perception node writes
     image       camera, stamp, crc, frame_id, K, lens, want, reset, result
                 an image that was stepped: reset says why the stream began anew before it, lens what was undistorted,
                 want which heads ran, result is the SHA-256 of what came out
+    failed      camera, stamp, size, frame_id, K, reset, detail
+                an image that could not be stepped; the gate has seen it, and `reset` happened
     forget_frames, replaced     camera                 the stream begins anew; goes on with other weights or memory
     end         hash                                   {camera: SHA-256 over the results}
 """

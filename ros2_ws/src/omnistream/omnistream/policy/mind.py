@@ -24,7 +24,7 @@ from omnistream.sync.aligner import Observation
 
 DIGEST_LENGTH = 16
 
-Result = Literal["chunk", "observed", "unusable", "contract", "not_finite"]
+Result = Literal["chunk", "observed", "unusable", "contract", "not_finite", "failed"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,8 @@ class Thought:
 
     number: int
     result: Result
-    """chunk: a prediction; observed: none was wanted; the others: nothing that can be used."""
+    """chunk: a prediction; observed: none was wanted; the others: nothing that can be used. failed: in the log alone,
+    of what is raised."""
     asked: int | None
     """Control tick at which a prediction was wanted; None where none was."""
     chunk: ActionChunk | None = None
@@ -83,7 +84,13 @@ class Mind:
         """
         self.thoughts += 1
         begin = time.perf_counter()
-        thought = self._think(self.thoughts, observation, asked)
+        try:
+            thought = self._think(self.thoughts, observation, asked)
+        except Exception as error:  # the stream may hold the frame by now: who reads the log has to know
+            if self._log is not None:
+                failed = Thought(self.thoughts, "failed", None, None, f"{type(error).__name__}: {error}")
+                self._write(failed, observation, (time.perf_counter() - begin) * 1e3)
+            raise
         if self._log is not None:
             self._write(thought, observation, (time.perf_counter() - begin) * 1e3)
         return thought

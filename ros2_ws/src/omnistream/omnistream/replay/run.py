@@ -101,6 +101,7 @@ def _perception(seeing: SeeingAgain) -> dict[str, Any]:
             "log": run.path.name,
             "images": seen.images,
             "images_not_in_bag": seen.not_in_bag,
+            "images_failed_live": seen.failed,
             "resets": dict(seen.resets),
             "different": seen.different,
             "first_difference": seen.first or None,

@@ -39,6 +39,8 @@ class Seen:
     first: str = ""
     """A sentence about the first difference; '' while there is none."""
     not_in_bag: int = 0
+    failed: int = 0
+    """Images that could not be stepped live, and are not tried again."""
     resets: Counter[str] = field(default_factory=Counter)
     hashes: dict[str, str] = field(default_factory=dict)
     """Camera -> SHA-256 over its results."""
@@ -146,9 +148,23 @@ class SeeingAgain:
         elif event["event"] == "replaced":
             self.seen.note(f"live it went on with {event['policy']} of model {event['model']}: the replay ends there")
             self._ended = True
+        elif event["event"] == "failed":
+            self._failed(event)
         elif event["event"] == "image":
             self._image(event)
             self._step()
+
+    def _failed(self, event: dict[str, Any]) -> None:
+        self.seen.failed += 1
+        self._streams[event["camera"]].skip(
+            tuple(event["size"]),
+            stamp=event["stamp"],
+            frame_id=event["frame_id"],
+            K=_matrix(event["K"]),
+            reset=bool(event["reset"]),
+        )
+        if event["reset"]:
+            self.seen.resets[event["reset"]] += 1
 
     def _image(self, event: dict[str, Any]) -> None:
         name, stamp = event["camera"], event["stamp"]
@@ -167,7 +183,7 @@ class SeeingAgain:
                 image,
                 stamp=stamp,
                 frame_id=event["frame_id"],
-                K=None if event["K"] is None else np.array(event["K"], np.float64),
+                K=_matrix(event["K"]),
                 undistort=self._undistortion(event["lens"], (image.shape[0], image.shape[1])),
                 want=event["want"],
                 on_reset=lambda reason, _: resets.append(str(reason)),
@@ -195,6 +211,10 @@ class SeeingAgain:
             K, D, model = lens
             self._undistortions[key] = Undistortion(Lens(tuple(K), tuple(D), model), size)
         return self._undistortions[key]
+
+
+def _matrix(values: Any) -> Any:
+    return None if values is None else np.array(values, np.float64)
 
 
 @contextmanager

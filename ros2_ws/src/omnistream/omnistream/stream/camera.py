@@ -100,19 +100,32 @@ class CameraStream:
         self._reset_by = ""
         if verdict.action == "reset":
             self._begin(ResetReason(verdict.reason), verdict.detail, on_reset)
-        shown = image if undistort is None else undistort(image)
-        prepared = (time.perf_counter() - begin) * 1e3
         try:
-            result = self.session.step(shown, seconds, want, K)
-        except StreamFull as error:
-            self._begin(ResetReason.STREAM_FULL, str(error), on_reset)
-            result = self.session.step(shown, seconds, want, K)
+            shown = image if undistort is None else undistort(image)
+            prepared = (time.perf_counter() - begin) * 1e3
+            try:
+                result = self.session.step(shown, seconds, want, K)
+            except StreamFull as error:
+                self._begin(ResetReason.STREAM_FULL, str(error), on_reset)
+                result = self.session.step(shown, seconds, want, K)
+        except Exception as error:  # gate and resets remember the image all the same
+            seen = {"size": list(image.shape[:2]), "frame_id": frame_id, "K": K, "reset": self._reset_by}
+            self._write("failed", stamp=stamp, **seen, detail=f"{type(error).__name__}: {error}")
+            raise
         if self._log is not None:
             lens = None if undistort is None else [list(undistort.lens.K), list(undistort.lens.D), undistort.lens.model]
             given = {"stamp": stamp, "crc": crc(), "frame_id": frame_id, "K": K, "lens": lens, "want": sorted(want)}
             self.add_to_hash(result)
             self._write("image", **given, reset=self._reset_by, result=result_digest(result))
         return Taken(shown, result, prepare_ms=prepared)
+
+    def skip(
+        self, size: tuple[int, int], *, stamp: int, frame_id: str | None, K: NDArray[np.float64] | None, reset: bool
+    ) -> None:
+        """An image of `size` (height, width) that failed live: what it did to gate and stream. See `take`."""
+        self._gate.check(stamp * 1e-9, size, frame_id, K)
+        if reset:
+            self.session.reset()
 
     def add_to_hash(self, result: StepResult) -> None:
         """A result more."""
