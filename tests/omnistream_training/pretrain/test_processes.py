@@ -88,7 +88,10 @@ def test_states_of_two_processes_go_on_in_one_and_in_two(shared: PretrainConfig,
     assert one.keys() == two.keys()
     for name in ("parts.model.backbone.norm.weight", "parts.ssl.teacher.heads.ibot.mlp.0.weight"):
         torch.testing.assert_close(two[name], one[name], rtol=1e-3, atol=1e-5)
-    assert omnistream.load_model(tmp_path / "two" / "weights").config.outputs
+    published = [omnistream.load_model(tmp_path / run / "weights").state_dict() for run in ("one", "two")]
+    assert published[0].keys() == published[1].keys()
+    for name, value in published[0].items():
+        torch.testing.assert_close(published[1][name], value, rtol=1e-2, atol=1e-3, msg=lambda m, n=name: f"{n}: {m}")
 
 
 @pytest.mark.slow

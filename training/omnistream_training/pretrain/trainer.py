@@ -163,5 +163,5 @@ class PretrainTrainer(GeometryTrainer):
                 tensors[name] = tensor.cpu()
         if self.processes.first:
             model = OmniStream(learner.model.config)
-            model.load_state_dict(tensors, strict=False)  # buffers are constants
+            model.load_state_dict(model.state_dict() | tensors)  # buffers are constants
             put_weights(self.run / "weights", model, learner, "float16", self.made_by)
