@@ -5,15 +5,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from omnistream.errors import ConfigError
+from omnistream_training.caption.config import CaptionConfig
 from omnistream_training.config import ModelChoice
 from omnistream_training.pretrain.config import PretrainConfig
 from omnistream_training.pretrain.feed import PretrainFeed
 from omnistream_training.pretrain.trainer import PretrainTrainer
+from omnistream_training.ssl.config import SslConfig
 from tests.omnistream_training.data.test_layouts import tartanair
 from tests.omnistream_training.pretrain.test_pretrain import TOY, same
 from tests.omnistream_training.test_corpus import jpeg, picture_shards, shard, video
@@ -72,6 +75,22 @@ def test_parts_of_a_step_are_different_and_shared_out(files: PretrainConfig) -> 
         PretrainFeed(four, "cpu", 16, Processes(rank=0, world=3))
     with pytest.raises(ConfigError, match="1024 clips a step at most"):
         PretrainFeed(dataclasses.replace(files, micro_batches=1024), "cpu", 16)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: SslConfig(data_weight=0, pictures={"a": 0.0}, videos={"b": 1.0}), "data_weight and pictures are"),
+        (lambda: SslConfig(videos={"b": -1.0}), "data_weight and videos are"),
+        (lambda: CaptionConfig(live_weight=0), "live_weight 0, data {}: expected weights of 0 or more, not all 0"),
+        (lambda: CaptionConfig(live=None, data={"a": 0.0}), "not all 0"),
+        (lambda: PretrainConfig(recordings={"a": -1.0}), "recordings are"),
+    ],
+)
+def test_weights_that_nothing_can_be_drawn_by(make: Callable[[], object], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        make()
+    CaptionConfig(live=None, live_weight=0, data={"a": 1.0})
 
 
 def test_files_that_change_and_break_are_in_the_journal(files: PretrainConfig, tmp_path: Path) -> None:

@@ -67,9 +67,10 @@ class CaptionConfig:
     def __post_init__(self) -> None:
         if self.live is None and not self.data:
             raise ConfigError("caption has no source: set caption.live, or give caption.data")
-        if min(self.live_weight, *self.data.values(), 1.0) < 0:
+        drawn = (0.0 if self.live is None else self.live_weight, *self.data.values())
+        if min(self.live_weight, *drawn) < 0 or not max(drawn) > 0:
             raise ConfigError(
-                f"caption.live_weight {self.live_weight}, data {self.data}: expected weights of 0 or more"
+                f"caption.live_weight {self.live_weight}, data {self.data}: expected weights of 0 or more, not all 0"
             )
         shares = [getattr(self, kind) for kind in KINDS]
         if min(shares) < 0 or not sum(shares) > 0:

@@ -50,6 +50,8 @@ class PretrainConfig(TrainConfig):
         for name, least in (("eval_questions", 2), ("micro_batches", 1), ("keep_last", 1), ("keep_every", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected {least} or more")
+        if min(self.recordings.values(), default=0.0) < 0:
+            raise ConfigError(f"recordings are {self.recordings}; expected weights of 0 or more")
         if self.keep_every % self.save_every:
             raise ConfigError(f"keep_every is {self.keep_every}; expected a multiple of save_every, {self.save_every}")
         if self.model.freeze_backbone:

@@ -76,9 +76,10 @@ class SslConfig:
                 f"ssl.images {self.images}, clips {self.clips}, frames {self.frames}: expected 0 or more of the first "
                 "two, at least one of them, and 1 frame or more"
             )
-        weights = (self.data_weight, *self.pictures.values(), *self.videos.values())
-        if min(weights) < 0 or not max(weights) > 0:
-            raise ConfigError(f"ssl.data_weight, pictures and videos are {weights}; expected 0 or more, not all 0")
+        for name, files in (("pictures", self.pictures), ("videos", self.videos)):
+            weights = (self.data_weight, *files.values())
+            if min(weights) < 0 or (files and not max(weights) > 0):
+                raise ConfigError(f"ssl.data_weight and {name} are {weights}; expected 0 or more, not all 0")
         for name in ("global_scale", "local_scale", "mask_ratio"):
             low, high = getattr(self, name)
             if not 0 < low <= high <= 1:
