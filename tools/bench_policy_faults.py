@@ -39,8 +39,8 @@ class Faults:
 
     @property
     def _session(self) -> Any:
-        assert self.node is not None and self.node._thinking is not None
-        return self.node._thinking.session
+        assert self.node is not None and self.node._pipeline is not None
+        return self.node._pipeline.thinking.session
 
     @torch.no_grad()
     def _poison(self, _number: int, _frame: FrameType | None) -> None:

@@ -91,14 +91,14 @@ def test_a_system_clock_that_is_set_stops_it_until_somebody_looks(
     offset = [0.0]
     one = robot(stamped=lambda: time.time() + offset[0])
     one.run()
-    timer, clock = node._loop._timer, node.get_clock()  # type: ignore[union-attr]
+    timer, clock = node._pipeline.loop._timer, node.get_clock()  # type: ignore[union-attr]
     moved = types.SimpleNamespace(
         now=lambda: clock.now() + Duration(nanoseconds=round(offset[0] * 1e9)), ros_time_is_active=False
     )
     monkeypatch.setattr(node, "get_clock", lambda: moved)
     offset[0] = step
     one.stopped(S.STATE_DISABLED, "clock_jump")
-    assert node._loop._timer is not timer  # type: ignore[union-attr]
+    assert node._pipeline.loop._timer is not timer  # type: ignore[union-attr]
     assert one.call("start").success
     count = len(one.twists)
     one.graph.wait(lambda: any(map(moves, one.twists[count:])), "it to move again", 20)

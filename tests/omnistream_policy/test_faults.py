@@ -129,7 +129,7 @@ def test_inference_stall(start_node: Start, robot: MakeRobot, monkeypatch: pytes
     node = start_node(inference_deadline=0.3, max_observation_age=5.0)
     one = robot()
     one.run()
-    session = node._thinking.session  # type: ignore[union-attr]
+    session = node._pipeline.thinking.session  # type: ignore[union-attr]
     act, stalls = session.act, iter([0.8])
     monkeypatch.setattr(session, "act", lambda *a: (time.sleep(next(stalls, 0.0)), act(*a))[1])
     one.graph.wait(lambda: any(s.reason == "inference_deadline" for s in one.statuses), "the deadline", 20)
@@ -146,7 +146,7 @@ def test_activated_again_while_the_last_inference_is_still_in_hand(
     node = start_node()
     one = robot()
     one.run()
-    session = node._thinking.session  # type: ignore[union-attr]
+    session = node._pipeline.thinking.session  # type: ignore[union-attr]
     act, stalls, stalled = session.act, iter([1.5]), threading.Event()
     monkeypatch.setattr(session, "act", lambda *a: (stalled.set(), time.sleep(next(stalls, 0.0)), act(*a))[2])
     monkeypatch.setattr("omnistream_policy.node.STEP_TIMEOUT", 0.05)
@@ -163,7 +163,7 @@ def test_nan_action(start_node: Start, robot: MakeRobot) -> None:
     one = robot()
     one.run()
     with torch.no_grad():
-        for parameter in node._thinking.session._network.parameters():  # type: ignore[union-attr]
+        for parameter in node._pipeline.thinking.session._network.parameters():  # type: ignore[union-attr]
             parameter.fill_(torch.nan)
     status = one.stopped(S.STATE_DISABLED, "not_finite")
     assert "NaN" in status.detail

@@ -170,8 +170,9 @@ class Driver:
     """The configured node, whose time and inputs are the test's."""
 
     def __init__(self, node: PolicyNode, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
-        assert node._loop is not None and node._inputs is not None and node._thinking is not None
-        self.node, self.loop, self.inputs, self.mind = node, node._loop, node._inputs, node._thinking.mind
+        assert node._pipeline is not None
+        self.node, self.pipeline, self.loop = node, node._pipeline, node._pipeline.loop
+        self.inputs, self.mind = node._pipeline.inputs, node._pipeline.thinking.mind
         self.control = self.loop.control
         self.draw = np.random.default_rng(seed)
         self.ros, self.steady = 1000.0, 50.0
@@ -205,11 +206,11 @@ class Driver:
         elif chance < 0.48:
             self.interfere()
         elif chance < 0.485:
-            self.node._instruction = str(draw.choice(["", "lift the red cube"]))
+            self.node._requests.instruction = str(draw.choice(["", "lift the red cube"]))
         if self.control.guard.mode is Mode.DISABLED:
             self.loop.start()
-        if not self.node._instruction and draw.random() < 0.2:
-            self.node._instruction = "open the drawer"
+        if not self.node._requests.instruction and draw.random() < 0.2:
+            self.node._requests.instruction = "open the drawer"
         elapsed = float(draw.choice([T, 0.0, -T, 10 * T, 0.3 * T], p=[0.8, 0.05, 0.05, 0.05, 0.05]))
         self.ros, self.passed = self.ros + elapsed, self.passed + max(0.0, elapsed)
         self.steady += float(draw.choice([T, 0.0, 10 * T], p=[0.96, 0.03, 0.01]))
@@ -264,7 +265,7 @@ class Driver:
             chunk = session.step({"front": picture}, stamp=self.ros)
         except InputError:
             self.refused += 1
-            self.node._on_failure("not_finite", "a random network")
+            self.pipeline._on_failure("not_finite", "a random network")
             self.loop.stop(Stop.NOT_FINITE, "")
             return
         self.number += 1
@@ -307,10 +308,10 @@ def test_nothing_outside_the_limits_is_ever_heard(
     assert str(node._attempt(node.trigger_configure)).endswith("SUCCESS"), node.fault
     receiver, driver = Receiver(graph, kind), Driver(node, monkeypatch, seed=steps)
     outputs = driver.loop.drive.outbox.outputs
-    publishers = list(node._outputs._publishers.values())  # type: ignore[union-attr]
+    publishers = list(driver.pipeline.outputs._publishers.values())
     graph.wait(lambda: all(publisher.get_subscription_count() for publisher in publishers), "the receiver")
     sent = driver.loop.drive.left
-    node._instruction = "open the drawer"
+    node._requests.instruction = "open the drawer"
     for step in range(steps):
         driver.step()
         if step % 100 == 99:

@@ -173,17 +173,18 @@ def test_a_stop_wins_over_a_goal_that_is_just_beginning(
     node = start_node()
     asker, one = Asker(graph), robot()
     one.showing.set()
-    instruct, begun = node._services.instruct, threading.Event()
+    instruct, begun = node._requests.instruct, threading.Event()
 
     def slow(text: str) -> None:
         begun.set()
         time.sleep(0.5)
         instruct(text)
 
-    monkeypatch.setattr(node, "_instruct", slow)
+    monkeypatch.setattr(node._requests, "instruct", slow)
     handle = asker.send()
     assert begun.wait(10)
-    node._services.active().loop.stop(node._services.active().loop.control.guard.reason, "")
+    loop = node._requests.active().loop
+    loop.stop(loop.control.guard.reason, "")
     status, result = asker.result(handle)
     assert (status, result.outcome) == (GoalStatus.STATUS_ABORTED, R.OUTCOME_STOPPED)
     assert not any(map(moves, one.twists))
