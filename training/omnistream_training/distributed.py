@@ -69,7 +69,8 @@ class Processes:
         """Part from the others and, where there are others, end this process with `code`.
 
         Who leaves first takes connections with it that others still use, and gloo's threads do not always survive the
-        interpreter's teardown, which torchrun would take for a failure and start everybody anew.
+        interpreter's teardown, which torchrun would take for a failure and start everybody anew. So it would a code
+        other than 0: where it may restart (--max-restarts), the code is 0.
         """
         if self.world == 1:
             return
@@ -77,7 +78,7 @@ class Processes:
         dist.destroy_process_group()
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(code)
+        os._exit(code if os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") == "0" else 0)
 
 
 def join(device: str) -> Processes:
