@@ -28,10 +28,10 @@ import tyro
 
 from omnistream.errors import CheckpointError, ConfigError, ContractError, InputError
 from omnistream_training.config import TrainConfig
-from omnistream_training.config_file import load_config
 from omnistream_training.geometry import NotFiniteError
 from omnistream_training.presets import preset
-from omnistream_training.running import CONFIG, Where, run_geometry
+from omnistream_training.running import Where, run_geometry
+from omnistream_training.starting import starting_point
 
 FINISHED, STOPPED, USAGE, DATA, CHECKPOINT, NOT_FINITE = 0, 1, 2, 3, 4, 7
 COMMANDS = {"geometry": "default-cpu", "heads": "heads"}
@@ -133,14 +133,7 @@ def _data_sets(arguments: list[str]) -> int:
 
 
 def _run(command: str, arguments: list[str]) -> int:
-    name = _peek(arguments, "--preset") or COMMANDS[command]
-    base = preset(name)
-    config_file = _peek(arguments, "--config")
-    if config_file is not None:
-        base = load_config(Path(config_file).expanduser(), base)
-    existing = [Path(a) / CONFIG for a in arguments if not a.startswith("-") and (Path(a) / CONFIG).is_file()]
-    if existing:
-        base = load_config(existing[0], base)  # so that only what is said on the command line can differ
+    name, base = starting_point(arguments, preset, COMMANDS[command])
     defaults = Options(run=tyro.MISSING, preset=name, train=base)
     options = tyro.cli(Options, default=defaults, args=arguments, prog=f"omnistream-train {command}")
     config = options.train
@@ -151,16 +144,6 @@ def _run(command: str, arguments: list[str]) -> int:
     made_by = f"omnistream-train {command} --preset {name}"
     finished = run_geometry(config, options.run.expanduser(), options.where, fit_minutes=options.fit, made_by=made_by)
     return FINISHED if finished else STOPPED
-
-
-def _peek(arguments: list[str], name: str) -> str | None:
-    """Value of an option that decides the defaults of the others."""
-    for i, argument in enumerate(arguments):
-        if argument == name and i + 1 < len(arguments):
-            return arguments[i + 1]
-        if argument.startswith(name + "="):
-            return argument.split("=", 1)[1]
-    return None
 
 
 if __name__ == "__main__":

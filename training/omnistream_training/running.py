@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
 
@@ -34,6 +36,10 @@ class Where:
     """Minutes; then save and stop. The run goes on where it stopped when it is started again."""
     tensorboard: bool = False
     """Write TensorBoard files beside log.jsonl."""
+
+    def deadline(self, start: float) -> float | None:
+        """Of a run that started at `start`; both as `time.monotonic()`."""
+        return None if self.stop_after is None else start + 60 * self.stop_after
 
 
 def run_geometry(
@@ -62,19 +68,31 @@ def run_geometry(
         f"{trainer.feed.description}; {parameters / 1e6:.1f} M parameters on {device}; "
         f"step {trainer.progress.step} of {config.steps}; everything is in {run}"
     )
-    deadline = None if where.stop_after is None else start + 60 * where.stop_after
+    return train(trainer, where, start)
+
+
+def train(trainer: GeometryTrainer, where: Where, start: float) -> bool:
+    """Until the end, the time limit since `start`, or a signal; says which, and returns whether it is the end."""
     with StopSignals() as stop:
-        finished = trainer.train(deadline=deadline, stop=stop)
+        finished = trainer.train(deadline=where.deadline(start), stop=stop)
     took = duration(time.monotonic() - start)
-    state = "finished" if finished else f"stopped at step {trainer.progress.step}; start it again to go on"
-    trainer.journal.say(f"{state} ({took}); weights in {run / 'weights'}")
+    trainer.journal.say(f"{outcome(finished, trainer.progress.step)} ({took}); weights in {trainer.run / 'weights'}")
     return finished
+
+
+def outcome(finished: bool, step: int) -> str:
+    """For the last line of a run's journal."""
+    return "finished" if finished else f"stopped at step {step}; start it again to go on"
+
+
+def require_same(run: Path, wanted: Any) -> None:
+    """ConfigError, with the fields that differ, if there is a run in `run` with another configuration than `wanted`."""
+    if (run / CONFIG).exists():
+        _refuse_change(run, load_config(run / CONFIG, wanted), wanted)
 
 
 def resumed_config(run: Path, wanted: TrainConfig | None, fitted: bool = False) -> TrainConfig:
     """The stored configuration of `run`. ConfigError if `wanted` differs (its stages may, where they were fitted)."""
-    import dataclasses
-
     stored = load_config(run / CONFIG, TrainConfig())
     if wanted is not None:
         same = wanted
@@ -86,13 +104,17 @@ def resumed_config(run: Path, wanted: TrainConfig | None, fitted: bool = False) 
                 eval_every=stored.eval_every,
                 save_every=stored.save_every,
             )
-        if same != stored:
-            names = [f.name for f in dataclasses.fields(same) if getattr(same, f.name) != getattr(stored, f.name)]
-            raise ConfigError(
-                f"{run} holds a run with another configuration (differs in {', '.join(names)}); choose another "
-                f"directory, or change nothing to go on with it"
-            )
+        _refuse_change(run, stored, same)
     return stored
+
+
+def _refuse_change(run: Path, stored: Any, wanted: Any) -> None:
+    names = [f.name for f in dataclasses.fields(stored) if getattr(stored, f.name) != getattr(wanted, f.name)]
+    if names:
+        raise ConfigError(
+            f"{run} holds a run with another configuration (differs in {', '.join(names)}); choose another "
+            "directory, or change nothing to go on with it"
+        )
 
 
 def resolve_device(name: str) -> str:

@@ -13,21 +13,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import tyro
 
-from omnistream.errors import ConfigError
-from omnistream_training.config_file import load_config, save_config
+from omnistream_training.config_file import save_config
 from omnistream_training.journal import duration
 from omnistream_training.policy.building import prepare
 from omnistream_training.policy.config import PolicyRunConfig
 from omnistream_training.policy.presets import preset
 from omnistream_training.policy.trainer import PolicyTrainer
-from omnistream_training.running import CONFIG, StopSignals, Where, resolve_device
+from omnistream_training.running import CONFIG, StopSignals, Where, outcome, require_same, resolve_device
+from omnistream_training.starting import starting_point
 
 DEFAULT_PRESET = "tabletop_tiny"
 
@@ -56,14 +56,8 @@ class Options:
 
 def run_command(arguments: Sequence[str]) -> bool:
     """Parse and run; returns whether the run is finished. Raises the errors of this package."""
-    name = peek(arguments, "--preset") or DEFAULT_PRESET
-    base = preset(name)
-    config_file = peek(arguments, "--config")
-    if config_file is not None:
-        base = load_config(Path(config_file).expanduser(), base)
-    existing = [Path(a).expanduser() for a in arguments if not a.startswith("-")]
-    stored = next((load_config(run / CONFIG, base) for run in existing[:1] if (run / CONFIG).is_file()), None)
-    defaults = Options(run=tyro.MISSING, preset=name, train=stored or base)
+    name, base = starting_point(arguments, preset, DEFAULT_PRESET)
+    defaults = Options(run=tyro.MISSING, preset=name, train=base)
     options = tyro.cli(Options, default=defaults, args=list(arguments), prog="omnistream-train policy")
     return run_policy(
         options.train, options.run.expanduser(), options.where, made_by=f"omnistream-train policy --preset {name}"
@@ -81,15 +75,8 @@ def run_policy(
     device = resolve_device(where.device)
     if where.threads:
         torch.set_num_threads(where.threads)
-    if (run / CONFIG).exists():
-        stored = load_config(run / CONFIG, config)
-        names = [f.name for f in fields(stored) if getattr(stored, f.name) != getattr(config, f.name)]
-        if names:
-            raise ConfigError(
-                f"{run} holds a run with another configuration (differs in {', '.join(names)}); choose another "
-                "directory, or change nothing to go on with it"
-            )
-    deadline = None if where.stop_after is None else start + 60 * where.stop_after
+    require_same(run, config)
+    deadline = where.deadline(start)
     with StopSignals() as stop:
         setup = prepare(
             config,
@@ -117,16 +104,6 @@ def run_policy(
     if finished:
         trainer.report()
     took = f"{duration(time.monotonic() - start)}, {time.process_time() - cpu:.0f} CPU-s"
-    state = "finished" if finished else f"stopped at step {trainer.progress.step}; start it again to go on"
-    trainer.journal.say(f"{state} ({took}); policy in {run / ('best' if finished else 'last')}")
+    kept = run / ("best" if finished else "last")
+    trainer.journal.say(f"{outcome(finished, trainer.progress.step)} ({took}); policy in {kept}")
     return finished
-
-
-def peek(arguments: Sequence[str], name: str) -> str | None:
-    """Value of an option that decides the defaults of the others."""
-    for i, argument in enumerate(arguments):
-        if argument == name and i + 1 < len(arguments):
-            return arguments[i + 1]
-        if argument.startswith(name + "="):
-            return argument.split("=", 1)[1]
-    return None

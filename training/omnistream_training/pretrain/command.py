@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -24,14 +24,13 @@ import torch
 import tyro
 
 from omnistream.errors import ConfigError
-from omnistream_training.config_file import load_config, save_config
+from omnistream_training.config_file import save_config
 from omnistream_training.distributed import Processes, join
-from omnistream_training.journal import duration
-from omnistream_training.policy.command import peek
 from omnistream_training.pretrain.config import PretrainConfig
 from omnistream_training.pretrain.presets import preset
 from omnistream_training.pretrain.trainer import PretrainTrainer
-from omnistream_training.running import CONFIG, StopSignals, Where, resolve_device
+from omnistream_training.running import CONFIG, Where, require_same, resolve_device, train
+from omnistream_training.starting import starting_point
 
 DEFAULT_PRESET = "tabletop_tiny"
 
@@ -52,14 +51,8 @@ class Options:
 
 def run_command(arguments: Sequence[str]) -> bool:
     """Parse and run; returns whether the run is finished. Raises the errors of this package."""
-    name = peek(arguments, "--preset") or DEFAULT_PRESET
-    base = preset(name)
-    config_file = peek(arguments, "--config")
-    if config_file is not None:
-        base = load_config(Path(config_file).expanduser(), base)
-    existing = [Path(a).expanduser() for a in arguments if not a.startswith("-")]
-    stored = next((load_config(run / CONFIG, base) for run in existing[:1] if (run / CONFIG).is_file()), None)
-    defaults = Options(run=tyro.MISSING, preset=name, train=stored or base)
+    name, base = starting_point(arguments, preset, DEFAULT_PRESET)
+    defaults = Options(run=tyro.MISSING, preset=name, train=base)
     options = tyro.cli(Options, default=defaults, args=list(arguments), prog="omnistream-train pretrain")
     made_by = f"omnistream-train pretrain --preset {name}"
     return run_pretrain(options.train, options.run.expanduser(), options.where, made_by=made_by)
@@ -79,14 +72,7 @@ def run_pretrain(config: PretrainConfig, run: Path, where: Where, *, made_by: st
         raise ConfigError("model.start is missing: name the checkpoint to start from (--model.start PATH)")
     if config.caption.language_model == "-" and config.weights.caption:
         raise ConfigError("caption.language_model is missing: name a Qwen3's directory, or None for a random decoder")
-    if (run / CONFIG).exists():
-        stored = load_config(run / CONFIG, config)
-        names = [f.name for f in fields(stored) if getattr(stored, f.name) != getattr(config, f.name)]
-        if names:
-            raise ConfigError(
-                f"{run} holds a run with another configuration (differs in {', '.join(names)}); choose another "
-                "directory, or change nothing to go on with it"
-            )
+    require_same(run, config)
     processes.wait()  # whoever is first writes the configuration that the others look for
     run.mkdir(parents=True, exist_ok=True)
     trainer = PretrainTrainer(
@@ -100,12 +86,7 @@ def run_pretrain(config: PretrainConfig, run: Path, where: Where, *, made_by: st
         f"{trainer.feed.description}; {shipped:.1f} M parameters, and {trained - shipped:.1f} M for training only, on "
         f"{_machines(processes)}; step {trainer.progress.step} of {config.steps}; everything is in {run}"
     )
-    deadline = None if where.stop_after is None else start + 60 * where.stop_after
-    with StopSignals() as stop:
-        finished = trainer.train(deadline=deadline, stop=stop)
-    took = duration(time.monotonic() - start)
-    state = "finished" if finished else f"stopped at step {trainer.progress.step}; start it again to go on"
-    trainer.journal.say(f"{state} ({took}); weights in {run / 'weights'}")
+    finished = train(trainer, where, start)
     processes.leave(0 if finished else 1)
     return finished
 
