@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from omnistream.errors import ConfigError
+from omnistream.errors import ConfigError, InputError
 from omnistream.model.config import ModelConfig
 from omnistream.model.omnistream import OmniStream
 from omnistream.policy.config import VisionConfig
@@ -77,9 +77,10 @@ def joined(cls: NDArray[np.float32], features: NDArray[np.float32], taps: Sequen
     """
     patches = np.concatenate([features, *taps], -1)
     tokens = np.zeros((1 + features.shape[0] * features.shape[1], patches.shape[-1]), np.float16)
-    tokens[0, : len(cls)] = cls
-    tokens[1:] = patches.reshape(-1, patches.shape[-1])
-    return tokens
+    with np.errstate(over="ignore"):  # refused below
+        tokens[0, : len(cls)] = cls
+        tokens[1:] = patches.reshape(-1, patches.shape[-1])
+    return _finite(tokens)
 
 
 def pixel_tokens(image: NDArray[np.uint8], image_size: int) -> Tokens:
@@ -119,7 +120,16 @@ def stream_tokens(cls: Tensor, patches: Tensor, taps: Sequence[Tensor] = ()) -> 
     """As `joined`, for a batch: cls [B, D], patches and taps [B, N, D] -> [B, 1 + N, D * (1 + taps)]."""
     whole = torch.cat([patches, *taps], -1)
     first = torch.nn.functional.pad(cls, (0, whole.shape[-1] - cls.shape[-1]))
-    return torch.cat([first[:, None], whole], 1).to(torch.float16).cpu().numpy()
+    return _finite(torch.cat([first[:, None], whole], 1).to(torch.float16).cpu().numpy())
+
+
+def _finite(tokens: Tokens) -> Tokens:
+    """The tokens; InputError for NaN, or values beyond float16, as blocks before the final norm may have."""
+    if not np.isfinite(tokens).all():
+        raise InputError(
+            "features are NaN or beyond 65504, the largest float16; a policy cannot read them (vision.taps?)"
+        )
+    return tokens
 
 
 class _PixelNormalisation:

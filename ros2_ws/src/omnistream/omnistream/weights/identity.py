@@ -15,9 +15,10 @@ from omnistream.model.omnistream import OmniStream
 
 HEX_DIGITS = 16
 
-NOT_COMPUTED_WITH = ("layer_scale_init", "image_size", "scale", "lens")
-"""Configuration that changes nothing that the network computes: initial values, the default size, the name of the unit,
-what is made of known intrinsics afterwards."""
+NOT_COMPUTED_WITH = ("layer_scale_init", "image_size", "scale")
+"""Configuration that changes no output for a given input: initial values, the default size, the name of the unit."""
+AS_BEFORE = {"lens": "guessed"}
+"""Fields that came later, with the values of what was there before: models with these keep their hash."""
 
 
 def model_hash(model: OmniStream | Backbone) -> str:
@@ -62,5 +63,5 @@ def _computed_with(config: dict) -> dict:
     return {
         name: _computed_with(value) if isinstance(value, dict) else value
         for name, value in config.items()
-        if name not in NOT_COMPUTED_WITH
+        if name not in NOT_COMPUTED_WITH and AS_BEFORE.get(name) != value
     }
