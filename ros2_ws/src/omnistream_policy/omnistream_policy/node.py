@@ -33,6 +33,9 @@ STEP_TIMEOUT = 2.0
 """Seconds that a transition waits for the inference in hand; the stop command has left long before."""
 SETTLE_TIMEOUT = 0.2
 """Seconds that the last stop command is waited for to arrive before the process ends."""
+SWITCH_S = 0.0005
+"""How long the control tick waits for the interpreter while an inference holds it; Python's own 0.005 s may be waited for
+several times in a tick."""
 FORWARD_JUMP = 1.0
 """Seconds by which simulated time may go on at once."""
 
@@ -47,6 +50,7 @@ class PolicyNode(ManagedNode):
 
     def __init__(self, name: str = "policy", **keywords: Any) -> None:
         super().__init__(name, NODE, **keywords)
+        sys.setswitchinterval(SWITCH_S)  # of the whole process
         self._pipeline: Pipeline | None = None
         self._control = threading.RLock()  # between transitions and services
         self._requests = Requests(
