@@ -34,8 +34,8 @@ STEP_TIMEOUT = 2.0
 SETTLE_TIMEOUT = 0.2
 """Seconds that the last stop command is waited for to arrive before the process ends."""
 SWITCH_S = 0.0005
-"""How long the control tick waits for the interpreter while an inference holds it; Python's own 0.005 s may be waited for
-several times in a tick."""
+"""How long the control tick waits for the interpreter while an inference holds it; Python's own 0.005 s may be waited
+for several times in a tick."""
 FORWARD_JUMP = 1.0
 """Seconds by which simulated time may go on at once."""
 
