@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -27,16 +26,6 @@ from .inputs import Inputs
 from .loop import Loop
 from .outputs import Outputs
 from .thinking import Thinking
-
-
-def spare_the_collector() -> None:
-    """What exists now is never looked at again by Python's garbage collector.
-
-    torch and transformers are a third of a million objects; a full collection over them was measured to hold the
-    interpreter, and with it the control tick, for 0.2 s.
-    """
-    gc.collect()
-    gc.freeze()
 
 
 class Pipeline:
@@ -97,7 +86,6 @@ class Pipeline:
 
     def begin(self) -> None:
         """Observes from now on; nothing leaves before a start."""
-        spare_the_collector()
         self.thinking.post(self.thinking.mind.reset)  # what was seen before a pause is no memory of this episode
         self.thinking.start()
         self.inputs.subscribe()
