@@ -123,8 +123,7 @@ def _camera(client: Client, _node: ChildProcess, repeats: int) -> dict[str, floa
     client.run()
     found = []
     for _ in range(repeats):
-        client.wait(lambda: bool(client.heard) and client.heard[-1][1], "a command that moves")
-        client.heard.clear()
+        client.moving()
         client.showing.clear()
         time.sleep(1 / RATE)
         found.append(client.stopped_after(client.last_shown + MAX_AGE))
@@ -137,8 +136,7 @@ def _frozen(client: Client, _node: ChildProcess, repeats: int) -> dict[str, floa
     client.run()
     found = []
     for _ in range(repeats):
-        client.wait(lambda: bool(client.heard) and client.heard[-1][1], "a command that moves")
-        client.heard.clear()
+        client.moving()
         client.frozen.set()
         client.wait(lambda: client.frozen_since < math.inf, f"{FROZEN_AFTER} pictures")
         found.append(client.stopped_after(client.frozen_since))
@@ -162,8 +160,7 @@ def _rival(client: Client, _node: ChildProcess, repeats: int) -> dict[str, float
     client.run()
     found = []
     for _ in range(repeats):
-        client.wait(lambda: bool(client.heard) and client.heard[-1][1], "a command that moves")
-        client.heard.clear()
+        client.moving()
         begin = time.monotonic()
         rival = client.create_publisher(TwistStamped, "/policy/twist", 1)
         found.append(client.stopped_after(begin))
@@ -178,8 +175,7 @@ def _nan(client: Client, node: ChildProcess, repeats: int) -> dict[str, float]:
     client.run()
     found = []
     for _ in range(repeats):
-        client.wait(lambda: bool(client.heard) and client.heard[-1][1], "a command that moves")
-        client.heard.clear()
+        client.moving()
         begin = time.monotonic()
         node.send(signal.SIGUSR1)
         found.append(client.stopped_after(begin))
@@ -194,8 +190,7 @@ def _inference(client: Client, node: ChildProcess, repeats: int) -> dict[str, fl
     client.run()
     found = []
     for _ in range(repeats):
-        client.wait(lambda: bool(client.heard) and client.heard[-1][1], "a command that moves")
-        client.heard.clear()
+        client.moving()
         known = len(_stalls(node))
         node.send(signal.SIGUSR2)
         client.wait(lambda: len(_stalls(node)) > known, "an inference")  # noqa: B023
@@ -212,7 +207,7 @@ def _stalls(node: ChildProcess) -> list[float]:
 def _stall(client: Client, node: ChildProcess, repeats: int) -> dict[str, float]:
     found = []
     for _ in range(repeats):
-        client.wait(lambda: bool(client.heard) and client.heard[-1][1], "a command that moves")
+        client.wait_for_motion()
         node.send(signal.SIGSTOP)
         time.sleep(2 * MAX_GAP)
         client.heard.clear()

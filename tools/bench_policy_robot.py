@@ -82,6 +82,15 @@ class Client(Node):
         answer = self.call("start")
         if not answer.success:
             raise RuntimeError(f"~/start was refused: {answer.message}")
+        self.wait_for_motion()
+
+    def moving(self) -> None:
+        """Until the newest command moves; what was heard so far is forgotten."""
+        self.wait_for_motion()
+        self.heard.clear()
+
+    def wait_for_motion(self) -> None:
+        """Until the newest command moves."""
         self.wait(lambda: bool(self.heard) and self.heard[-1][1], "a command that moves")
 
     def wait(self, condition: Callable[[], bool], what: str) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
+from typing import Any
 
 import torch
 
@@ -40,7 +41,11 @@ def compiling_pays(config: TrainConfig, device: str) -> bool:
 def _measure(config: TrainConfig, stage: Stage, device: str) -> float:
     """Seconds per step, data included, on a learner that is thrown away."""
     short = dataclasses.replace(config, stages=(dataclasses.replace(stage, steps=WARM_STEPS + TIMED_STEPS),))
-    feed, learner = Feed(short, device), Learner(short, device)
+    return step_seconds(Learner(short, device), Feed(short, device), device)
+
+
+def step_seconds(learner: Any, feed: Any, device: str) -> float:
+    """Mean seconds of a learner's steps on the batches of its feed, which must have WARM_STEPS + TIMED_STEPS."""
     start = time.perf_counter()
     for step in range(WARM_STEPS + TIMED_STEPS):
         if step == WARM_STEPS:

@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from omnistream_training.budget import RESERVE, TIMED_STEPS, WARM_STEPS, fit_to, synchronise
+from omnistream_training.budget import RESERVE, TIMED_STEPS, WARM_STEPS, fit_to, step_seconds
 from omnistream_training.config import ModelChoice, TrainConfig
 from omnistream_training.config_file import load_config, save_config
 from omnistream_training.optim import OptimConfig
@@ -114,13 +113,4 @@ def _seconds_per_step(base: PretrainConfig, stage: int, device: str) -> float:
     steps = WARM_STEPS + TIMED_STEPS
     short = dataclasses.replace(base, stages=(dataclasses.replace(base.stages[stage], steps=steps),))
     learner = PretrainLearner(short, device)
-    feed = PretrainFeed(short, device, learner.model.config.backbone.patch_size)
-    start = time.perf_counter()
-    for step in range(steps):
-        if step == WARM_STEPS:
-            synchronise(device)
-            start = time.perf_counter()
-        learner.gradient(feed.batch(step))
-        learner.update()
-    synchronise(device)
-    return (time.perf_counter() - start) / TIMED_STEPS
+    return step_seconds(learner, PretrainFeed(short, device, learner.model.config.backbone.patch_size), device)
