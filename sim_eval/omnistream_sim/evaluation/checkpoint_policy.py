@@ -12,9 +12,10 @@ from PIL import Image
 
 from omnistream.contract import Camera
 from omnistream.errors import ConfigError, ContractError
-from omnistream.policy.checkpoint import load_policy
+from omnistream.policy.checkpoint import POLICY_FILE, load_policy
 from omnistream.policy.session import PolicySession
 from omnistream.weights import default_model, load_model, model_hash
+from omnistream.weights.files import read_json
 
 from .convention import Convention
 from .protocols import Observation
@@ -82,9 +83,11 @@ class CheckpointPolicy:
         return self._convention.to_simulator(actions, self._session.policy.contract)
 
     def describe(self) -> dict[str, Any]:
-        """For the report."""
+        """For the report. The digest is there so that a run is not gone on with after its policy was trained anew."""
         contract = self._session.policy.contract
-        return {"checkpoint": str(self._path), "weights": self._weights, "backbone": contract.backbone}
+        digest = read_json(self._path / POLICY_FILE)["weights_sha256"]
+        told = {"checkpoint": str(self._path), "policy_sha256": digest}
+        return told | {"weights": self._weights, "backbone": contract.backbone}
 
     def _images(self, observation: Observation) -> dict[str, NDArray[np.uint8]]:
         missing = [key for key in self._cameras.values() if key not in observation]

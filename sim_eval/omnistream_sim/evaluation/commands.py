@@ -39,7 +39,8 @@ class Scored:
     """The policy."""
 
     policy: str
-    """A checkpoint's folder, or module:name of any callable (observation, instruction) -> actions."""
+    """A checkpoint's folder, `default` (the shipped one), or module:name of any callable (observation, instruction) ->
+    actions."""
     weights: str = ""
     """Of the backbone that a checkpoint was trained on; none: the default weights."""
     language_model: str = ""
@@ -55,7 +56,9 @@ class Scored:
 
     def all_options(self) -> dict[str, Any]:
         """Those that the policy takes."""
-        if Path(self.policy).expanduser().exists():
+        from .policies import is_checkpoint
+
+        if is_checkpoint(self.policy):
             if self.options:
                 raise ConfigError(f"option {self.options[0]!r} is for module:name; {self.policy} is a checkpoint")
             return {name: getattr(self, name) for name in CHECKPOINT_OPTIONS}

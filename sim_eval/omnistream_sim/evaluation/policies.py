@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from omnistream.errors import ConfigError
+from omnistream.policy.default import DEFAULT, policy_folder
 
 from .convention import Convention
 from .protocols import Policy
@@ -25,30 +26,37 @@ def policy_maker(
     convention: of the benchmark's actions, for a checkpoint.
     """
     if isinstance(policy, str):
-        if Path(policy).expanduser().exists():
+        if is_checkpoint(policy):
             options = options | {"convention": convention}
         return partial(make_policy, policy, **options), policy
     name = getattr(policy, "__qualname__", repr(policy))
     return partial(_made, policy, name, options), name
 
 
+def is_checkpoint(name: str) -> bool:
+    """Whether this names a checkpoint of ours, and not module:name."""
+    return name == DEFAULT or Path(name).expanduser().exists()
+
+
 def make_policy(name: str, **options: Any) -> Policy:
     """Load a policy.
 
-    name: a checkpoint's folder, or "module:name" on the Python path. `name` is then a policy itself (a function
-    `(observation, instruction) -> actions`), or a class or function that makes one from `options`.
+    name: a checkpoint's folder, `default` (the shipped one), or "module:name" on the Python path. `name` is then a
+    policy itself (a function `(observation, instruction) -> actions`), or a class or function that makes one from
+    `options`.
     options: for the checkpoint (weights, engine, dtype, device) or for what "module:name" names.
 
     Raises:
-        ConfigError: there is neither.
+        ConfigError: there is none of them.
+        CheckpointError: no default policy is shipped.
     """
-    if Path(name).expanduser().exists():
+    if is_checkpoint(name):
         from .checkpoint_policy import CheckpointPolicy
 
-        return CheckpointPolicy(Path(name).expanduser(), **options)
+        return CheckpointPolicy(policy_folder(name), **options)
     module_name, colon, attribute = name.partition(":")
     if not colon:
-        raise ConfigError(f"policy {name!r} is neither a folder that exists nor module:name")
+        raise ConfigError(f"policy {name!r} is neither a folder that exists, nor {DEFAULT!r}, nor module:name")
     try:
         found = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:

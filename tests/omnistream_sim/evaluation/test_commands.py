@@ -7,8 +7,11 @@ import sys
 
 import pytest
 
+from omnistream.errors import CheckpointError
 from omnistream_sim.cli import main
+from omnistream_sim.evaluation.commands import Scored
 from omnistream_sim.evaluation.install import Step, install, installed
+from omnistream_sim.evaluation.policies import make_policy
 from omnistream_sim.evaluation.protocols import EvaluationError
 
 
@@ -24,6 +27,16 @@ def test_simpler_without_simpler_says_how_to_get_it(tmp_path, monkeypatch, capsy
     assert "omnistream-sim install simpler --run" in capsys.readouterr().err
     assert main(["install", "simpler"]) == 1
     assert "mani_skill.utils.download_asset -y bridge_v2_real2sim" in capsys.readouterr().out
+
+
+def test_default_names_the_shipped_policy(tmp_path, monkeypatch):
+    monkeypatch.setattr("omnistream.policy.default.DEFAULT_POLICY", tmp_path / "shipped")
+    assert "weights" in Scored(policy="default").all_options()
+    with pytest.raises(CheckpointError, match="make policy-default"):
+        make_policy("default")
+    (tmp_path / "shipped").mkdir()
+    with pytest.raises(CheckpointError, match=r"shipped/policy.json does not exist"):
+        make_policy("default")
 
 
 def test_install_prints_every_step_and_runs_none(tmp_path, capsys):

@@ -36,6 +36,7 @@ import omnistream
 from omnistream.contract import Contract, load_contract, require_same, save_contract
 from omnistream.errors import CheckpointError, ConfigError, ContractError
 from omnistream.policy.config import PolicyConfig, PolicyShape
+from omnistream.policy.default import policy_folder
 from omnistream.policy.language_model import language_model_hash
 from omnistream.policy.network import PolicyNetwork
 from omnistream.policy.scaling import ActionScaling
@@ -158,13 +159,13 @@ def save_policy(
 def load_policy(
     directory: str | Path, *, language_model: str | Path | None = None, contract: Contract | None = None
 ) -> LoadedPolicy:
-    """The policy in a directory: on the CPU, in eval mode.
+    """The policy in a directory, or the shipped one (`default`): on the CPU, in eval mode.
 
     language_model: the directory of the pre-trained language model, for a policy that uses one.
     contract: of the robot, data set or simulator at hand; ContractError prints both sides where they disagree.
     Raises CheckpointError, naming what is missing, unknown, misshapen, not finite, damaged or too new.
     """
-    folder = home_expanded(directory)
+    folder = policy_folder(directory)
     path = folder / POLICY_FILE
     data = read_json(path)
     _check_fields(path, data)
