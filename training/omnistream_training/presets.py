@@ -31,7 +31,7 @@ DEFAULT_CPU = TrainConfig(
         live_weight=0.25,  # scenes at random need a GPU's time; here they keep the network from knowing one room only
     ),
     augment=AugmentConfig(flip=0.0),  # the shipped table has a left and a right
-    loss=LossConfig(lens="known", depth_common=1.0, camera=2.0, motion=1.0, rays=0.5, points=0.2),
+    loss=LossConfig(lens="known", depth_common=1.0, camera=2.0, motion=2.0, rays=0.5, points=0.2),
     stages=(
         Stage(steps=3000, clips=24, frames=2, size=(64, 64), stride=(2, 24)),
         Stage(steps=18000, clips=12, frames=4, size=(128, 128), stride=(2, 20)),
