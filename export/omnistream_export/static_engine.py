@@ -57,7 +57,7 @@ class StaticEngine:
         for role in head_graphs(want):
             heads |= self._graph(role).run(out)
         finish_step(state, out)
-        return step_outputs(out, heads, (middle - start) * 1e3, (time.perf_counter() - middle) * 1e3)
+        return step_outputs(out, heads, want, (middle - start) * 1e3, (time.perf_counter() - middle) * 1e3)
 
     def close(self) -> None:
         self._loaded.clear()

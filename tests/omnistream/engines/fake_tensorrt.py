@@ -70,7 +70,7 @@ class HostDevice:
         self.memory: list[Tensor] = []
         self.recording: list[Callable[[], None]] | None = None
         self.working = False
-        self.captures = self.replays = self.waits = 0
+        self.captures = self.replays = self.waits = self.copies = 0
 
     def zeros(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         self.memory.append(torch.zeros(shape, dtype=dtype))
@@ -90,6 +90,7 @@ class HostDevice:
 
     def hand_over(self, value: Tensor) -> Tensor:
         assert self.working, "copied outside the stream, which a later step may overtake"
+        self.copies += 1
         return value.to(torch.float32, copy=True)
 
     def capture(self, launch: Callable[[], None]) -> Callable[[], None]:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from omnistream.engines.base import Engine, StepOutputs
+from omnistream.engines.base import TAPS, Engine, StepOutputs
 from omnistream.errors import ConfigError, OmniStreamError, StreamFull
 from omnistream.heads.heads import HEADS
 from omnistream.model.omnistream import OmniStream
@@ -31,7 +31,12 @@ def new_state(engine: Engine, policy: str = "sink_window:1,4", start_index: int 
     return engine.new_state(parse_policy(policy), 1, HEIGHT, WIDTH, start_index)
 
 
-def run(engine: Engine, state: StreamState, frames: torch.Tensor, want: Sequence[str] = HEADS) -> list[StepOutputs]:
+EVERYTHING = (*HEADS, TAPS)
+
+
+def run(
+    engine: Engine, state: StreamState, frames: torch.Tensor, want: Sequence[str] = EVERYTHING
+) -> list[StepOutputs]:
     return [engine.step(state, frames[:, i], None, want) for i in range(frames.shape[1])]
 
 
@@ -86,7 +91,7 @@ def test_a_stream_may_start_at_any_index(engine, tiny_model, clip, start):
 def test_times_may_be_uneven(engine, tiny_model, clip):
     frames, times = clip(9), torch.tensor([0, 1, 1.5, 4, 9, 9.25, 12, 30, 31], dtype=torch.float64)
     state = new_state(engine)
-    found = [engine.step(state, frames[:, i], times[i : i + 1], HEADS) for i in range(9)]
+    found = [engine.step(state, frames[:, i], times[i : i + 1], EVERYTHING) for i in range(9)]
     assert_equal(found, tiny_model, frames, "sink_window:1,4", engine.spec.dtype, times=times)
 
 
@@ -189,6 +194,19 @@ def test_only_wanted_heads_are_run(engine, tiny_model, clip):
         heads = engine.step(state, frames[:, i], None, want).heads
         found = {field.name for field in dataclasses.fields(heads) if getattr(heads, field.name) is not None}
         assert found == set().union(*(names[head] for head in want))
+
+
+def test_taps_are_given_when_they_are_wanted(engine, tiny_model, clip):
+    frames = clip(7)  # the cache is full before the last
+    state = new_state(engine)
+    run(engine, state, frames[:, :6], ("depth",))
+    (out,) = run(engine, state, frames[:, 6:], ("depth",))
+    assert out.taps == ()
+    state.reset()
+    run(engine, state, frames[:, :6], ())
+    (out,) = run(engine, state, frames[:, 6:], (TAPS,))
+    assert len(out.taps) == len(tiny_model.config.heads.taps)
+    assert_equal([out], tiny_model, frames, "sink_window:1,4", engine.spec.dtype)
 
 
 def test_what_cannot_be_run_leaves_the_stream_as_it_was(engine, tiny_model, clip):

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from omnistream.engines import select, tensorrt_api, tensorrt_engine
+from omnistream.engines.base import TAPS
 from omnistream.engines.graphs import STATIC, GraphSet
 from omnistream.engines.plans import PlanSet, read_plans
 from omnistream.engines.select import make_engine
@@ -104,6 +105,17 @@ def test_outputs_are_the_callers_to_keep(trt_engine, clip):
     before = first.patches.clone(), first.heads.log_depth.clone()
     run(trt_engine, state, clip(3, seed=1), HEADS)
     assert torch.equal(first.patches, before[0]) and torch.equal(first.heads.log_depth, before[1])
+
+
+def test_what_nobody_wants_is_not_copied(trt_engine, device, clip):
+    """The depth head reads the blocks that it taps where the backbone's plan wrote them."""
+    state = new_state(trt_engine)
+    copies = []
+    for want in ((), ("depth",), (TAPS,)):
+        before = device.copies
+        trt_engine.step(state, clip(1)[:, 0], None, want)
+        copies.append(device.copies - before)
+    assert copies == [3, 3 + 2, 3 + 4]  # patches, CLS, camera; log depth and its confidence; four taps
 
 
 def test_a_smaller_window_hides_the_plans_other_slots(trt_engine, clip):

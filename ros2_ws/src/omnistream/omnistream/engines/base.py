@@ -15,6 +15,9 @@ from omnistream.model.config import ModelConfig
 from omnistream.stream.policy import CachePolicy
 from omnistream.stream.state import StateSpec, StreamState
 
+TAPS = "taps"
+"""What `want` calls the blocks that the heads tap."""
+
 
 @dataclass(frozen=True)
 class EngineSpec:
@@ -60,7 +63,7 @@ class StepOutputs:
     backbone_ms: float
     heads_ms: float
     taps: tuple[Tensor, ...] = ()
-    """Per block that the heads tap, shallow to deep: its patches [B, h*w, D] before the final norm."""
+    """Per block that the heads tap, shallow to deep: its patches [B, h*w, D] before the final norm. Only if wanted."""
 
 
 class Engine(Protocol):
@@ -78,7 +81,9 @@ class Engine(Protocol):
         ...
 
     def step(self, state: StreamState, frames: Tensor, times: Tensor | None, want: Collection[str]) -> StepOutputs:
-        """frames [B, 3, H, W] normalised; times [1] or [B, 1] in frames (None: the next index); want: heads to run.
+        """frames [B, 3, H, W] normalised; times [1] or [B, 1] in frames (None: the next index).
+
+        want: heads to run, and TAPS.
 
         If it raises, the state is as before.
         """

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 import torch
 from torch import Tensor
 
-from omnistream.engines.base import StepOutputs
+from omnistream.engines.base import TAPS, StepOutputs
 from omnistream.errors import ConfigError, OmniStreamError
 from omnistream.heads.heads import HEADS, HeadOutputs
 from omnistream.model.config import ModelConfig
@@ -23,9 +23,9 @@ def check_step(config: ModelConfig, state: StreamState, frames: Tensor, want: Co
     """Raise ConfigError or StreamFull for what cannot be run, before anything is."""
     state.spec.check_frame(frames)
     state.spec.policy.check(state.frames_seen + 1)
-    unknown = set(want) - set(HEADS)
+    unknown = set(want) - {*HEADS, TAPS}
     if unknown:
-        raise ConfigError(f"unknown head(s) {sorted(unknown)}; expected any of {', '.join(HEADS)}")
+        raise ConfigError(f"unknown head(s) {sorted(unknown)}; expected any of {', '.join((*HEADS, TAPS))}")
     if want and config.heads is None:
         raise ConfigError(f"this checkpoint has no heads; it cannot give {', '.join(sorted(want))}")
 
@@ -76,9 +76,13 @@ def finish_step(state: StreamState, backbone: Mapping[str, Tensor]) -> None:
 
 
 def step_outputs(
-    backbone: Mapping[str, Tensor], heads: Mapping[str, Tensor], backbone_ms: float, heads_ms: float
+    backbone: Mapping[str, Tensor],
+    heads: Mapping[str, Tensor],
+    want: Collection[str],
+    backbone_ms: float,
+    heads_ms: float,
 ) -> StepOutputs:
-    """Outputs of the graphs, by name, as every engine returns them."""
+    """Outputs of the graphs, by name, as every engine returns them. want: of the step."""
     camera = backbone.get("camera_token")
     return StepOutputs(
         patches=backbone["patches"].float(),
@@ -87,5 +91,5 @@ def step_outputs(
         heads=HeadOutputs(**heads),
         backbone_ms=backbone_ms,
         heads_ms=heads_ms,
-        taps=tuple(backbone[name].float() for name in tap_names(backbone)),
+        taps=tuple(backbone[name].float() for name in tap_names(backbone)) if TAPS in want else (),
     )

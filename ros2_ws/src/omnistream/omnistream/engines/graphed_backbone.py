@@ -49,8 +49,8 @@ class GraphedBackbone:
         return policy.evicts and state.filled == policy.slots
 
     @torch.no_grad()
-    def step(self, state: StreamState, frame: Tensor, times: Tensor | None) -> BackboneOutput:
-        """As `Backbone.step`, for a state that `fits`."""
+    def step(self, state: StreamState, frame: Tensor, times: Tensor | None, *, hidden: bool = True) -> BackboneOutput:
+        """As `Backbone.step`, for a state that `fits`; without the tapped blocks unless `hidden`."""
         config, start = self._backbone.config, state.spec.policy.slot(state.frames_seen) * state.tokens
         rope = rope_tables(config, self._grid, config.prefix_tokens(self._camera), state.begin(times))
         values = {"pixels": frame, "cos": rope.cos, "sin": rope.sin, "rows": torch.arange(state.tokens) + start}
@@ -61,12 +61,13 @@ class GraphedBackbone:
                 self._inputs[name].copy_(value, non_blocking=True)
             self._launch()
             # Copies, because the next step overwrites the graph's own.
-            patches, cls, camera, *hidden = (self._device.hand_over(value) for value in self._outputs)
+            wanted = self._outputs if hidden else self._outputs[:3]
+            patches, cls, camera, *blocks = (self._device.hand_over(value) for value in wanted)
         self._device.synchronize()
         if not bool(cls.isfinite().all()):  # a NaN in the cache would reach every later frame
             raise OmniStreamError("the step gave NaN or infinity: the weights are damaged, or their dtype overflows")
         state.advance()
-        return BackboneOutput(patches, cls, camera if self._camera else None, hidden, self._grid)
+        return BackboneOutput(patches, cls, camera if self._camera else None, blocks, self._grid)
 
     def _launch(self) -> None:
         """The first step runs as it is, as libraries allocate then; the second is captured, all others are replayed."""

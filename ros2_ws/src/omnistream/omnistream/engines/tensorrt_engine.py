@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from omnistream.engines import tensorrt_api
-from omnistream.engines.base import EngineSpec, StepOutputs
+from omnistream.engines.base import TAPS, EngineSpec, StepOutputs
 from omnistream.engines.cuda_device import CudaDevice, Device
 from omnistream.engines.graph_io import cache_inputs, check_step, finish_step, step_inputs, step_outputs, tap_names
 from omnistream.engines.graphs import STATIC, GraphSet, Role, export_command, head_graphs
@@ -92,12 +92,13 @@ class TensorRTEngine:
         heads = [self._head(state, role) for role in head_graphs(want)]
 
         backbone = state.bound[STATIC]
+        taps = tap_names(backbone.outputs) if TAPS in want else ()  # heads read them where they are
         with self._device.on_stream():
             for name, value in values.items():
                 backbone.write(name, value)
             state.show(backbone.tensors["key_mask"])
             backbone.launch()
-            out = self._results(backbone, ("patches", "cls", "camera_token", *tap_names(backbone.outputs)))
+            out = self._results(backbone, ("patches", "cls", "camera_token", *taps))
         self._device.synchronize()
         middle = time.perf_counter()
         found: dict[str, Tensor] = {}
@@ -108,7 +109,7 @@ class TensorRTEngine:
                     found |= self._results(head, head.outputs)
             self._device.synchronize()
         finish_step(state, out)
-        return step_outputs(out, found, (middle - start) * 1e3, (time.perf_counter() - middle) * 1e3)
+        return step_outputs(out, found, want, (middle - start) * 1e3, (time.perf_counter() - middle) * 1e3)
 
     def close(self) -> None:
         for state in self._states:

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from omnistream.engines.base import EngineSpec, StepOutputs
+from omnistream.engines.base import TAPS, EngineSpec, StepOutputs
 from omnistream.engines.cuda_device import CudaDevice, Device
 from omnistream.engines.graph_io import check_step
 from omnistream.engines.graphed_backbone import GraphedBackbone
@@ -25,6 +25,8 @@ from omnistream.stream.state import StreamState
 from omnistream.weights.identity import model_hash
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+READ_TAPS = {"depth", "rays", TAPS}
+"""What of `want` needs the tapped blocks."""
 
 
 class TorchEngine:
@@ -69,12 +71,14 @@ class TorchEngine:
         check_step(self.spec.model, state, frames, want)
         frames = frames.to(self.spec.device)
         if self._graph_device is not None and GraphedBackbone.fits(state):
-            out = self._graph_of(state, self._graph_device).step(state, frames, times)
+            out = self._graph_of(state, self._graph_device).step(
+                state, frames, times, hidden=bool(READ_TAPS & set(want))
+            )
         else:
             out = self._model.backbone.step(state, frames, times, keep_hidden=self._taps)
         middle = self._now()
         try:
-            heads = self._model.run_heads(out, (frames.shape[-2], frames.shape[-1]), want)
+            heads = self._model.run_heads(out, (frames.shape[-2], frames.shape[-1]), set(want) - {TAPS})
         except Exception:  # out of memory, say
             state.take_back()
             raise
@@ -86,7 +90,7 @@ class TorchEngine:
             heads=_drop_time(heads),
             backbone_ms=(middle - start) * 1e3,
             heads_ms=(end - middle) * 1e3,
-            taps=tuple(hidden[:, 0, -out.patches.shape[2] :].float() for hidden in out.hidden),
+            taps=tuple(hidden[:, 0, -out.patches.shape[2] :].float() for hidden in out.hidden) if TAPS in want else (),
         )
 
     def close(self) -> None:

@@ -12,12 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from omnistream.engines.base import TAPS
 from omnistream.errors import ConfigError, InputError
 from omnistream.model.config import ModelConfig
 from omnistream.model.omnistream import OmniStream
 from omnistream.policy.config import VisionConfig
 from omnistream.stream.preprocess import check_image, network_size, preprocess
-from omnistream.stream.session import TAPS, StreamSession
+from omnistream.stream.session import StreamSession
 
 PIXEL_PATCH = 16
 """Side of the patches of `source: pixels`."""

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from omnistream.engines.base import Engine, StepOutputs
+from omnistream.engines.base import TAPS, Engine, StepOutputs
 from omnistream.engines.select import Size, depends_on_size, make_engine
 from omnistream.errors import ConfigError, InputError
 from omnistream.geometry import rigid
@@ -30,9 +30,6 @@ from omnistream.weights.identity import model_hash
 
 DEFAULT_POLICY = "sink_window:1,15"
 """Frame 0, the origin of the world, stays visible."""
-
-TAPS = "taps"
-"""What `want` calls the blocks that the heads tap."""
 
 MAX_THREADS = 1024
 """Far more than help; torch crashes the process at some number beyond."""
@@ -211,7 +208,7 @@ class StreamSession:
         frames = preprocess(image, self.network_size(*size), self.config)
         prepared = time.perf_counter()
         index = self._state.frames_seen
-        run = wanted & set(HEADS)
+        run = wanted & {*HEADS, TAPS}
         if lens is not None and run & {"depth", "rays"}:
             run |= {"pose"}
         if index == 0:  # poses of later frames are told relative to this one
@@ -284,7 +281,7 @@ class StreamSession:
             K=K,
             features=out.patches[0].cpu().numpy().reshape(*grid, -1),
             cls=out.cls[0].cpu().numpy(),
-            taps=tuple(tap[0].cpu().numpy().reshape(*grid, -1) for tap in out.taps) if TAPS in wanted else (),
+            taps=tuple(tap[0].cpu().numpy().reshape(*grid, -1) for tap in out.taps),
             scale=self.scale,
             timings=timings,
         )
