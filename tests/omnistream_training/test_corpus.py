@@ -218,6 +218,42 @@ def test_conversations_as_llava_has_them(tmp_path: Path, capsys: Any) -> None:
         TextSource(str(tmp_path / "data.json"), CaptionConfig(size=SIZE))
 
 
+def test_questions_on_one_picture_are_on_one_side_of_the_held_out_border(tmp_path: Path) -> None:
+    """LLaVA's files ask several times about a picture, not always in a row."""
+    for name in "abc":
+        (tmp_path / f"{name}.jpg").write_bytes(jpeg())
+    entries = [
+        {"image": picture, "conversations": [{"from": "human", "value": "?"}, {"from": "gpt", "value": picture}]}
+        for picture in ("a.jpg", "b.jpg", "c.jpg", "a.jpg", "./c.jpg", "b.jpg")
+    ]
+    (tmp_path / "data.json").write_text(json.dumps(entries))
+    source = TextSource(str(tmp_path / "data.json"), CaptionConfig(size=SIZE))
+    trained = {question.answer for question in source.read(range(40), 0, "cpu").questions}
+    kept = {question.answer for question in source.read(range(HELD_OUT, HELD_OUT + 40), 0, "cpu").questions}
+    assert trained == {"a.jpg", "b.jpg"} and kept == {"c.jpg", "./c.jpg"}
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (4, 1), (1, 4)], ids=str)
+def test_a_shard_of_one_sample_is_on_one_side_of_the_held_out_border(tmp_path: Path, sizes: tuple[int, ...]) -> None:
+    for number, size in enumerate(sizes):
+        texts = [{"jpg": jpeg(), "txt": f"shard {number} picture {i}"} for i in range(size)]
+        shard(tmp_path / f"{number}.tar", texts)
+    source = TextSource(str(tmp_path), CaptionConfig(size=SIZE))
+    trained, kept = (
+        {source.read([first + n], 0, "cpu").questions[0].answer for n in range(60)} for first in (0, HELD_OUT)
+    )
+    assert trained and kept and not trained & kept
+    assert len(trained | kept) == sum(sizes)
+
+
+def test_one_sample_alone_is_trained_on_and_evaluated_and_that_is_said(tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "x.jpg").write_bytes(jpeg())
+    source = PictureSource(str(tmp_path))
+    for first in (0, HELD_OUT):
+        source.read(request(range(first, first + 3)))
+    assert capsys.readouterr().err.count("evaluations see what was trained on") == 1
+
+
 def test_captions_and_boxes_beside_pictures(tmp_path: Path) -> None:
     boxes = [[0, 9, 0.1, 0.2, 0.5, 1.0, 0.9]]
     samples = [{"jpg": jpeg(), "json": {"caption": "A red cup on the table", "ref_exps": boxes}}] * 3

@@ -46,6 +46,9 @@ class Sample:
 
     name: str
     parts: Mapping[str, Part]
+    origin: str = ""
+    """What it shares with other samples, a picture say: no training sample has the origin of a held-out one. Empty: it
+    shares nothing."""
 
     def first(self, extensions: Sequence[str]) -> Part | None:
         """The part with one of these extensions, None if there is none."""

@@ -175,6 +175,7 @@ def _entry(entry: dict[str, Any], number: int, path: Path, root: Path) -> Sample
             picture.suffix.lower().lstrip(".") or "jpg": FilePart(picture),
             "json": _Inline(name, json.dumps(entry).encode()),
         },
+        origin=str(picture),  # many questions, one picture
     )
 
 
