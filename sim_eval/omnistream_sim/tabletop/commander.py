@@ -38,6 +38,8 @@ class Commander:
         self._twist: tuple[NDArray[np.float64], bool] | None = None
         self._twist_until = 0.0
         self._gripper = OPEN
+        self.commanded = False
+        """Whether a command has moved the arm since `forget`; one to stand still has not."""
         self.accepted = self.superseded = self.clipped = 0
         """Commands taken; actions replaced before a period used them; periods whose action was too large."""
 
@@ -75,7 +77,7 @@ class Commander:
         """Nothing is asked for, and the gripper is open: an episode begins."""
         with self._lock:
             self._action = self._twist = None
-            self._gripper = OPEN
+            self._gripper, self.commanded = OPEN, False
 
     def next(self, state: Callable[[], State | None]) -> NDArray[np.float64]:
         """The action [7], in -1 .. 1, of the period that begins. `state` is asked only if a velocity needs it."""
@@ -87,6 +89,7 @@ class Commander:
                 action = self._of_twist(state())
             else:
                 action = np.zeros(7)
+            self.commanded = self.commanded or bool(action[:6].any())
             action[6] = self._gripper
             self.clipped += bool((np.abs(action[:6]) > 1 + 1e-9).any())
             return np.clip(action, -1.0, 1.0)

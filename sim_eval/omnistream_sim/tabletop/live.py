@@ -5,7 +5,7 @@ camera of the geometry streams. No ROS here; the node is `omnistream_sim.tableto
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -36,6 +36,8 @@ class LiveConfig:
     """Of `CAMERAS`. The free camera flies alone: its scene is a film, nothing in it can be commanded."""
     size: tuple[int, int] = (128, 128)
     """(height, width) of every picture."""
+    wrist_size: tuple[int, int] | None = None
+    """Of the camera on the wrist, where it is another."""
     rate: int = 20
     """Moments per simulated second; a divisor of 240."""
     flight_length: float = 60.0
@@ -79,6 +81,8 @@ class Moment:
     """Between the fingers, metres."""
     T_world_hand: NDArray[np.float64] | None
     T_hand_tool: NDArray[np.float64] | None
+    feeling: NDArray[np.float64] | None = None
+    """What the robot knows of itself: the environment's `state` [15]."""
 
 
 class Live(Protocol):
@@ -114,6 +118,7 @@ class LiveRobot:
     def __init__(self, config: LiveConfig) -> None:
         self._config = config
         self._env: TabletopEnv | None = None
+        self._feeling: NDArray[np.float64] = np.zeros(0)
         self._scene = self.text = ""
 
     def begin(self, seed: int, scene: str, start: Mapping[str, Any] | None) -> None:
@@ -122,7 +127,7 @@ class LiveRobot:
             settings = EnvConfig(
                 scene=scene,
                 static_size=self._config.size,
-                gripper_size=self._config.size,
+                gripper_size=self._config.wrist_size or self._config.size,
                 rate=self._config.rate,
                 max_steps=_FOR_EVER,
                 pictures=False,
@@ -130,12 +135,13 @@ class LiveRobot:
             env = TabletopEnv(settings)
             self.close()
             self._env, self._scene = env, scene
-        self._env.reset(seed=seed, options={"start": start} if start else None)
+        observation, _ = self._env.reset(seed=seed, options={"start": start} if start else None)
+        self._feeling = observation["state"]
         self.text = f"A {scene} tabletop with a Panda, seed {seed}."
 
     def step(self, action: NDArray[np.float64] | None) -> None:
         """See `Live`; None: hold."""
-        self._open().step(np.array([0, 0, 0, 0, 0, 0, 1.0]) if action is None else action)
+        self._feeling = self._open().step(np.array([0, 0, 0, 0, 0, 0, 1.0]) if action is None else action)[0]["state"]
 
     def look(self) -> Moment:
         """See `Live`."""
@@ -143,7 +149,8 @@ class LiveRobot:
         views = env.cameras()
         simulation = env.simulation
         pictures = {name: _picture(simulation.scene, views[ROBOT_CAMERAS[name]]) for name in self._config.cameras}
-        return _moment(simulation.scene, pictures, simulation.joints(), simulation.opening())
+        moment = _moment(simulation.scene, pictures, simulation.joints(), simulation.opening())
+        return replace(moment, feeling=self._feeling)
 
     def state(self) -> State | None:
         """See `Live`."""

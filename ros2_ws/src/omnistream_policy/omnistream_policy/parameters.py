@@ -26,12 +26,17 @@ def _outputs_problem(names: list[str]) -> str | None:
 
 
 MODEL = (
-    _configure("policy", "", "Directory of the policy (omnistream-train policy)."),
+    _configure(
+        "policy",
+        "",
+        "Directory of the policy (omnistream-train policy), or 'default' for the one that comes with the package, of "
+        "the simulated robot.",
+    ),
     _configure(
         "weights",
-        "",
-        "Checkpoint of the backbone that the policy was trained on; needed for source: images, unless the policy looks "
-        "at pixels.",
+        "default",
+        "Checkpoint of the backbone that the policy was trained on, or 'default' for the weights that come with the "
+        "package; used for source: images, unless the policy looks at pixels.",
     ),
     _configure("language_model", "", "Directory of the pre-trained language model, for a policy that uses one."),
     _configure(

@@ -18,6 +18,7 @@ from omnistream_ros.camera_messages import WORLD_FRAME, pose_message
 from omnistream_ros.images import camera_info_message, image_message
 
 from .. import arm as panda
+from ..demos import STATE
 from ..kinematics import rotation_vector
 from ..live import Moment, Picture
 
@@ -94,6 +95,14 @@ def joint_message(moment: Moment, stamp: Time) -> JointState | None:
         return None
     fingers = [moment.opening / 2] * 2
     return JointState(header=Header(stamp=stamp), name=JOINTS, position=[*moment.joints.tolist(), *fingers])
+
+
+def state_message(moment: Moment, stamp: Time) -> JointState | None:
+    """What a policy may feel, under the names of the demonstrations' contract; None where there is no arm."""
+    if moment.feeling is None:
+        return None
+    names = [dimension.name for dimension in STATE]
+    return JointState(header=Header(stamp=stamp), name=names, position=moment.feeling.tolist())
 
 
 def static_transforms(moment: Moment, stamp: Time, frames: Frames) -> list[TransformStamped]:

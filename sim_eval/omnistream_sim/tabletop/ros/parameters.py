@@ -35,7 +35,7 @@ def _cameras_problem(names: Sequence[str]) -> str | None:
 
 
 def _size_problem(values: Sequence[int]) -> str | None:
-    return None if len(values) == 2 else f"image_size has {len(values)} numbers; expected 2: width, height"
+    return None if len(values) == 2 else f"has {len(values)} numbers; expected 2: width, height"
 
 
 def _pairs_problem(options: Sequence[str]) -> str | None:
@@ -68,6 +68,16 @@ PARAMETERS = (
         minimum=8,
         maximum=2048,
         check=_size_problem,
+    ),
+    _start(
+        "wrist_image_size",
+        (),
+        "Of the camera on the wrist. Empty: image_size.",
+        unit="px",
+        minimum=8,
+        maximum=2048,
+        item_type=int,
+        check=lambda values: _size_problem(values) if values else None,
     ),
     _start(
         "rate",
@@ -104,6 +114,14 @@ PARAMETERS = (
         "Where things are when the next episode begins, as JSON: any of blocks, drawer, slider, lamp, tool, such as "
         '{"drawer": 0.1, "lamp": true} (see docs/tabletop.md). The rest is drawn from the seed.',
         check=_start_problem,
+    ),
+    ParameterSpec(
+        "task_time",
+        8.0,
+        "Of the next episode with a task: simulated seconds from the first command; then its time is over. 0: never.",
+        unit="s",
+        minimum=0.0,
+        maximum=3600.0,
     ),
     _start(
         "flight",
@@ -160,11 +178,22 @@ TOPICS = (
     ("<camera>/ground_truth/odometry", "nav_msgs/msg/Odometry", "The same with the twist in the optical frame."),
     ("joint_states", "sensor_msgs/msg/JointState", "Seven joints of the arm and two of the fingers."),
     (
+        "~/state",
+        "sensor_msgs/msg/JointState",
+        "What demonstrations record of the robot, by the names of their contract: tool, opening, joints, last gripper "
+        "command. The policy node's state_topic.",
+    ),
+    (
         "/tf, /tf_static",
         "tf2_msgs/msg/TFMessage",
         "world to cameras, panda_hand (panda_hand_tcp), block_red and so on.",
     ),
     ("~/episode", "std_msgs/msg/String", "Latched JSON: number, seed, scene and text of the episode that began."),
+    (
+        "~/task",
+        "omnistream_msgs/msg/TaskStatus",
+        "What is judged and how it stands, at every moment, latched; see ~/begin_task.",
+    ),
     ("/clock", "rosgraph_msgs/msg/Clock", "With publish_clock."),
     ("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", "Rate against what is asked, lateness, commands; 1 Hz."),
 )
@@ -190,6 +219,12 @@ COMMANDS = (
 SERVICES = (
     ("~/reset", "std_srvs/srv/Trigger", "Begins an episode with the parameters scene, seed and start."),
     ("~/next", "std_srvs/srv/Trigger", "Counts the parameter seed up and begins that episode."),
+    (
+        "~/begin_task",
+        "omnistream_msgs/srv/BeginTask",
+        "Begins an episode at a start from which a task can be done, and judges it on ~/task. Where the robot is seen, "
+        "in the shipped scene.",
+    ),
 )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from builtin_interfaces.msg import Time
 from geometry_msgs.msg import PoseStamped, TwistStamped
 from nav_msgs.msg import Odometry
 from numpy.typing import NDArray
@@ -24,7 +25,9 @@ from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import Float64, Float64MultiArray, String
 from std_srvs.srv import Trigger
 
-from omnistream.errors import InputError, OmniStreamError
+from omnistream.errors import ConfigError, InputError, OmniStreamError
+from omnistream_msgs.msg import TaskStatus
+from omnistream_msgs.srv import BeginTask
 from omnistream_ros.diagnostics import Diagnostics, Level, Report
 from omnistream_ros.images import ns_to_stamp
 from omnistream_ros.pacing import Timetable, wait_until
@@ -32,7 +35,10 @@ from omnistream_ros.parameters import Parameters
 from omnistream_ros.qos import qos_profile
 
 from ..commander import Commander
+from ..judge import Assignment, assignment
 from ..live import LiveConfig, Moment, open_live
+from ..state import Start
+from .judging import Judging
 from .messages import (
     BASE,
     TOOL,
@@ -41,6 +47,7 @@ from .messages import (
     joint_message,
     moving_transforms,
     odometry_message,
+    state_message,
     static_transforms,
 )
 from .pace import Pace
@@ -50,6 +57,8 @@ from .transforms import Transforms
 SETTLE_S = 0.3
 """A writer sees a new reader a little before the reader sees the writer; what is sent in between is lost."""
 LAST_MESSAGE_S = 2.0
+TASK_QOS = "latched:20"
+"""Somebody who counts moments shall not miss one for a hiccup."""
 REFUSED_FOR_S = 5.0
 """So long diagnostics tell of a command that was refused."""
 
@@ -78,6 +87,7 @@ class SimulatorNode(Node):
         self._config = LiveConfig(
             cameras=tuple(p["cameras"]),
             size=(height, width),
+            wrist_size=(p["wrist_image_size"][1], p["wrist_image_size"][0]) if p["wrist_image_size"] else None,
             rate=p["rate"],
             flight_length=p["flight_length"],
             flight=read_flight(p),
@@ -92,9 +102,11 @@ class SimulatorNode(Node):
         self._simulated_ns = 0
         self._before: dict[str, NDArray[np.float64]] = {}
         self._pace = Pace()
+        self._judging = Judging(0)
+        self._with_robot = "flying" not in p["cameras"]
         self._make_publishers()
-        self._begin()
-        if "flying" not in p["cameras"]:
+        self._begin(p["seed"], read_start(p["start"]))
+        if self._with_robot:
             self._listen()
         self.create_service(Trigger, "~/reset", self._on_reset)
         self.create_service(Trigger, "~/next", self._on_next)
@@ -128,6 +140,10 @@ class SimulatorNode(Node):
         }
         self._first_image = self._cameras[p["cameras"][0]]["image_raw"]
         self._joints = self.create_publisher(JointState, "joint_states", qos_profile("reliable"))
+        self._state = self._tasks = None
+        if self._with_robot:
+            self._state = self.create_publisher(JointState, "~/state", qos_profile("reliable"))
+            self._tasks = self.create_publisher(TaskStatus, "~/task", qos_profile(TASK_QOS))
         self._episodes = self.create_publisher(String, "~/episode", qos_profile("latched"))
         self._clock_topic = (
             self.create_publisher(Clock, "/clock", qos_profile("sensor:1")) if p["publish_clock"] else None
@@ -142,6 +158,7 @@ class SimulatorNode(Node):
             (Float64, "~/gripper_command", self._on_gripper),
         ):
             self.create_subscription(kind, topic, self._guarded(take), qos)
+        self.create_service(BeginTask, "~/begin_task", self._on_begin_task)
 
     def _guarded(self, take: Callable[[Any], None]) -> Callable[[Any], None]:
         """A command that is refused is told of, and changes nothing."""
@@ -172,7 +189,8 @@ class SimulatorNode(Node):
 
     def _on_reset(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         try:
-            response.message, response.success = self._begin(), True
+            p = self.parameters
+            response.message, response.success = self._begin(p["seed"], read_start(p["start"])), True
         except OmniStreamError as error:  # of `start`, most likely; what ran goes on
             response.message, response.success = str(error), False
         return response
@@ -181,20 +199,36 @@ class SimulatorNode(Node):
         self.set_parameters([Parameter("seed", value=self.parameters["seed"] + 1)])
         return self._on_reset(request, response)
 
-    def _begin(self) -> str:
-        """A new episode; returns what it is. OmniStreamError when the parameters do not make one."""
-        p = self.parameters
-        start = read_start(p["start"])
+    def _on_begin_task(self, request: BeginTask.Request, response: BeginTask.Response) -> BeginTask.Response:
+        try:
+            if self.parameters["scene"] != "shipped":
+                raise ConfigError(f"scene is {self.parameters['scene']!r}; expected 'shipped', which tasks are for")
+            given = read_start(request.start)
+            task = assignment(request.task, request.seed, None if given is None else Start.from_plain(given))
+            with self._lock:
+                response.message = self._begin(request.seed, task.start.plain(), task)
+                response.episode = self.episode
+            response.task, response.instruction, response.success = task.task.name, task.instruction, True
+        except (OmniStreamError, TypeError, KeyError) as error:  # the last two: of a start's inner parts
+            response.message, response.success = str(error) or repr(error), False
+        return response
+
+    def _begin(self, seed: int, start: dict[str, Any] | None, task: Assignment | None = None) -> str:
+        """A new episode; returns what it is. OmniStreamError when these do not make one."""
+        scene = self.parameters["scene"]
         with self._lock:
-            self._live.begin(p["seed"], p["scene"], start)
+            self._live.begin(seed, scene, start)
             self._commander.forget()
             self._before = {}
             self.episode += 1
             self._new_episode = True
-        facts = {"number": self.episode, "seed": p["seed"], "scene": p["scene"], "text": self._live.text}
+            limit = round(self.parameters["task_time"] / self._period)
+            self._judging = Judging(self.episode, task, self._live.state() if task else None, limit)
+            facts = {"number": self.episode, "seed": seed, "scene": scene, "text": self._live.text}
         self._episodes.publish(String(data=json.dumps(facts)))
-        self.get_logger().info(f"episode {self.episode}: {self._live.text}")
-        return f"episode {self.episode}: seed {p['seed']}, {self._live.text}"
+        what = self._live.text if task is None else f"{self._live.text} Task {task.task.name}: {task.instruction!r}"
+        self.get_logger().info(f"episode {facts['number']}: {what}")
+        return f"episode {facts['number']}: seed {seed}, {what}"
 
     # ------------------------------------------------------------------------------------------ diagnostics
 
@@ -267,15 +301,17 @@ class SimulatorNode(Node):
         late = f", {self._pace.late} of them late" if self._pace.late else ""
         log.info(f"{'stopped' if self._stopping.is_set() else 'done'}: {self.published} moments{late}")
 
-    def _next_moment(self) -> tuple[Moment, bool]:
-        """What is to be shown, and whether an episode begins with it: its first moment is its beginning."""
+    def _next_moment(self) -> tuple[Moment, bool, TaskStatus]:
+        """What is to be shown, whether an episode begins with it, and how its task stands, not stamped yet."""
         with self._lock:
             first, self._new_episode = self._new_episode, False
             if not first:
                 self._live.step(self._commander.next(self._live.state))
-            return self._live.look(), first
+                if self._judging.wanted and (state := self._live.state()) is not None:
+                    self._judging.look(state, self._commander.commanded)
+            return self._live.look(), first, self._judging.message(Time())
 
-    def _publish(self, moment: Moment, first: bool) -> None:
+    def _publish(self, moment: Moment, first: bool, task: TaskStatus) -> None:
         self._simulated_ns += round(1e9 * self._period)
         if self._clock_topic is not None:
             stamp = ns_to_stamp(self._simulated_ns)
@@ -288,6 +324,8 @@ class SimulatorNode(Node):
             self._transforms.publish(moving_transforms(moment, stamp, self._frames))
         if (joints := joint_message(moment, stamp)) is not None:
             self._joints.publish(joints)
+        if self._state is not None and (felt := state_message(moment, stamp)) is not None:
+            self._state.publish(felt)
         for camera, topics in self._cameras.items():
             picture = moment.pictures[camera]
             messages = camera_messages(camera, picture, stamp, self._frames)
@@ -301,6 +339,9 @@ class SimulatorNode(Node):
                     odometry_message(camera, pose, before, self._period, stamp, self._frames)
                 )
             topics["image_raw"].publish(messages.image)  # last: who has it finds the rest already there
+        if self._tasks is not None:  # after the pictures: who hears that it is solved has seen it
+            task.header.stamp = stamp
+            self._tasks.publish(task)
         self.published += 1
 
     def _wait_for_subscribers(self) -> None:

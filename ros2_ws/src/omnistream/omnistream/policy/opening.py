@@ -13,16 +13,20 @@ import torch
 from omnistream.contract import load_contract
 from omnistream.errors import CheckpointError, ConfigError
 from omnistream.io.run_log import circumstances
+from omnistream.model.omnistream import OmniStream
 from omnistream.policy.checkpoint import POLICY_FILE, LoadedPolicy, load_policy
+from omnistream.policy.default import DEFAULT
 from omnistream.policy.session import PolicySession
-from omnistream.weights import load_model
+from omnistream.weights import default_model, load_model, model_hash
 from omnistream.weights.files import read_json
 
 
 def open_policy(parameters: Mapping[str, Any]) -> LoadedPolicy:
     """Raises CheckpointError for a damaged one, ContractError, with both sides, for one that means something else."""
     if not parameters["policy"]:
-        raise CheckpointError("parameter policy is empty; expected a policy's directory (omnistream-train policy)")
+        raise CheckpointError(
+            f"parameter policy is empty; expected a policy's directory (omnistream-train policy), or {DEFAULT!r}"
+        )
     contract = load_contract(parameters["contract"]) if parameters["contract"] else None
     return load_policy(parameters["policy"], language_model=parameters["language_model"] or None, contract=contract)
 
@@ -40,9 +44,7 @@ def open_session(policy: LoadedPolicy, parameters: Mapping[str, Any]) -> PolicyS
                 "the policy reads taps of the backbone, which features do not carry; set source to images"
             )
     elif policy.config.vision.source == "backbone":
-        if not parameters["weights"]:
-            raise ConfigError("parameter weights is empty; expected the backbone that the policy was trained on")
-        backbone = load_model(parameters["weights"])
+        backbone = _backbone(policy, parameters["weights"])
     engine = {name: parameters[name] for name in ("engine", "dtype", "device")}
     session = PolicySession(policy, backbone, **engine)
     if parameters["source"] == "images":
@@ -60,6 +62,18 @@ def identity(session: PolicySession) -> dict[str, Any]:
         "engine": ", ".join(session.engines) or None,
         "policy_device": str(session.device),
     } | circumstances()
+
+
+def _backbone(policy: LoadedPolicy, weights: str) -> OmniStream:
+    if not weights:
+        raise ConfigError(
+            f"parameter weights is empty; expected the backbone that the policy was trained on, or {DEFAULT!r}"
+        )
+    if weights != DEFAULT:
+        return load_model(weights)
+    model, about = default_model()
+    policy.check_backbone(model_hash(model.backbone), f"default ({about})")
+    return model
 
 
 def _warm_up(session: PolicySession) -> None:

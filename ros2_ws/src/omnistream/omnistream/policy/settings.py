@@ -25,7 +25,7 @@ DEFAULTS: dict[str, Any] = {
     "device": "auto",
     "dtype": "float32",
     "num_threads": 1,
-    "weights": "",
+    "weights": "default",
     "language_model": "",
     "contract": "",
     "image_topic": "{camera}/image_raw",
