@@ -67,8 +67,9 @@ class _Goal:
 class Goals:
     """The action server of a node.
 
-    Nothing here waits in a thread of the executor, and no coroutine is left pending: either would slow a node that has
-    commands to send. A timer looks after the goal, and rclpy executes it only to send its result.
+    Acceptance and cancellation never wait, and no coroutine is left pending: either would slow a node that has commands
+    to send. A timer looks after the goal, and rclpy executes it only to send its result. The timer alone may wait, in
+    `begin`, for the inference in hand, holding up nothing but its own group.
 
     Args:
         node: whose action it is.
