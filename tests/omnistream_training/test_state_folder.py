@@ -77,6 +77,22 @@ def test_a_damaged_state_is_set_aside_for_the_one_before(tmp_path: Path, victim:
         load(folder)
 
 
+@pytest.mark.parametrize("victim", [".metadata", "__0_0.distcp", "run.json"])
+def test_a_state_that_cannot_be_read_now_is_no_damaged_one(tmp_path: Path, victim: str) -> None:
+    """A file server that is away, a lack of permission or memory: the newest state must not be lost to the run."""
+    folder = states(tmp_path)
+    save(folder, 1)
+    save(folder, 2)
+    file, kept = folder.path(2) / victim, tmp_path / "kept"
+    file.rename(kept)
+    file.symlink_to(file)  # opening it is an OSError: too many levels of symbolic links
+    with pytest.raises(CheckpointError, match="step_00000002 cannot be read now .*it may be whole, and stays"):
+        load(folder)
+    assert folder.steps() == [1, 2]
+    kept.rename(file)
+    assert load(folder)[0]["step"] == 2
+
+
 def test_reading_one_that_is_damaged(tmp_path: Path) -> None:
     folder = states(tmp_path)
     save(folder, 1)

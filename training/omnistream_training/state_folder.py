@@ -19,7 +19,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed.checkpoint as dcp
@@ -30,6 +30,7 @@ from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from omnistream.errors import CheckpointError
 from omnistream_training.distributed import Processes
 
+T = TypeVar("T")
 VERSION = 2
 PLAIN = "run.json"
 Sizes = Mapping[str, tuple[torch.Size, torch.dtype]]
@@ -81,31 +82,49 @@ class StateFolder:
         """Read the newest state that can be read, into the tensors that `accept(plain, sizes)` gives for its names.
 
         Returns whether there was any. Raises CheckpointError, naming every state and what is wrong with it, if none can
-        be read; what `accept` raises passes through.
+        be read, and where a disk, a network or memory failed: that is no damage. What `accept` raises passes through.
         """
         reasons = []
         for step in reversed(self.steps()):
             path = self.path(step)
-            try:
-                plain, sizes = _contents(path)
-            except Exception as error:  # a damaged pickle raises anything
-                reasons.append(self._set_aside(path, error))
+            contents, reason = self._try(path, lambda: _contents(path))  # noqa: B023
+            if contents is None:
+                reasons.append(reason)
                 continue
+            plain, sizes = contents
             if plain.get("version") != VERSION:
                 raise CheckpointError(f"{path} has version {plain.get('version')!r}; this release reads {VERSION}")
             tensors = accept(plain, sizes)
-            try:
-                _read(path, tensors)
-            except (Exception, CheckpointException) as error:  # so does a damaged tensor
-                reasons.append(self._set_aside(path, error))
-                continue
-            return True
+            _, reason = self._try(path, lambda: _read(path, tensors))  # noqa: B023
+            if not reason:
+                return True
+            reasons.append(reason)
         if reasons:
             raise CheckpointError("no usable training state: " + "; ".join(reasons))
         return False
 
-    def _set_aside(self, path: Path, error: BaseException) -> str:
-        reason = f"{path} is damaged ({type(error).__name__}: {str(error)[:200]})"
+    def _try(self, path: Path, read: Callable[[], T]) -> tuple[T | None, str]:
+        """What `read` makes of a state and "", or None and what is wrong with it; then it has been set aside.
+
+        All processes find the same. Raises CheckpointError where the state may be whole, and only reading it failed.
+        """
+        result: T | None = None
+        error: BaseException | None = None
+        try:
+            result = read()
+        except (Exception, CheckpointException) as caught:  # a damaged pickle or tensor raises anything
+            error = _cause(caught)
+        if not self._processes.any(error is not None):
+            return result, ""
+        words = "another process failed" if error is None else f"{type(error).__name__}: {str(error)[:200]}"
+        if self._processes.any(error is not None and _may_pass(error)):
+            raise CheckpointError(
+                f"{path} cannot be read now ({words}); it may be whole, and stays. Start again when that is mended, or "
+                "move it away to go on from the state before"
+            )
+        return None, self._set_aside(path, f"{path} is damaged ({words})")
+
+    def _set_aside(self, path: Path, reason: str) -> str:
         self._processes.wait()
         if self._processes.first:
             print(reason, file=sys.stderr)
@@ -130,8 +149,21 @@ def read_state(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         tensors = {name: torch.zeros(size, dtype=dtype) for name, (size, dtype) in sizes.items()}
         _read(path, tensors)
     except (Exception, CheckpointException) as error:
-        raise CheckpointError(f"{path} cannot be read: {type(error).__name__}: {str(error)[:200]}") from error
+        cause = _cause(error)
+        raise CheckpointError(f"{path} cannot be read: {type(cause).__name__}: {str(cause)[:200]}") from error
     return plain, tensors
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What DCP wraps: of all processes, an error that may pass before others."""
+    causes = [cause for cause, _ in error.failures.values()] if isinstance(error, CheckpointException) else []
+    return next((cause for cause in causes if _may_pass(cause)), causes[0] if causes else error)
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether a state that gave it may be whole: files are there, but could not be opened or held in memory."""
+    passing = (OSError, MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, passing) and not isinstance(error, FileNotFoundError)
 
 
 def _contents(path: Path) -> tuple[dict[str, Any], Sizes]:
