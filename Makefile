@@ -11,6 +11,8 @@ INPUT ?=
 RUN   ?= $(HOME)/.cache/omnistream/train-default
 REPORTS = $(wildcard build/eval/acceptance.json build/eval/*/results.json build/real/results.json build/twins/twins.json build/probe/results.json)
 TWINS ?= $(HOME)/.cache/omnistream/twins
+POLICY ?= $(HOME)/.cache/omnistream/policy-default
+WEIGHTS ?=
 ARGS  ?=
 
 # On a machine with ROS 2 its rclpy and messages are used; elsewhere they come from PyPI.
@@ -22,7 +24,7 @@ INTERFACES := ros2_ws/src/omnistream_msgs tools/interfaces/tf2_msgs
 PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint types arrows colcon docs docs-check bench-node bench-policy-node train-default eval-default eval-real twins model-card bench-train verify-tensorrt verify-tensorrt-api clean clean-all
+.PHONY: help setup demo test test-all lint types arrows colcon docs docs-check bench-node bench-policy-node train-default eval-default eval-real twins model-card policy-default eval-policy-default policy-card bench-train verify-tensorrt verify-tensorrt-api clean clean-all
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -83,6 +85,17 @@ twins: setup  ## does memory help? streaming against twins without it; TWINS=<fo
 
 model-card: setup  ## docs/model_card.md from RUN=<training run> and REPORTS=<reports of the evaluations above>
 	@$(BIN)/omnistream-eval card "$(RUN)" --results $(REPORTS) --out docs/model_card.md
+
+policy-default: setup  ## the default policy from nothing; goes on where it stopped; MINUTES=<training> NOW=<this time>
+	@nice -n 19 $(BIN)/python tools/policy_default.py "$(POLICY)" $(if $(WEIGHTS),--weights "$(WEIGHTS)") \
+	  $(if $(MINUTES),--minutes $(MINUTES)) $(if $(NOW),--now $(NOW)) $(ARGS)
+
+eval-policy-default: setup  ## POLICY's policy, else the shipped one, beside what it has to reach; writes build/policy
+	@$(BIN)/python tools/eval_policy.py --policy "$(or $(wildcard $(POLICY)/policy),default)" \
+	  $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(ARGS)
+
+policy-card: setup  ## docs/policy_card.md from POLICY=<folder of policy-default> and the acceptance in build/policy
+	@$(BIN)/omnistream-eval policy-card "$(POLICY)" --results build/policy/acceptance.json --out docs/policy_card.md
 
 bench-train: setup  ## frames per second of training, time spent waiting for data, share of the matrix product peak
 	@$(BIN)/python -P -m omnistream_training.bench $(ARGS)

@@ -114,7 +114,11 @@ def demos_tabletop(
         view=View(static=static, gripper=gripper),
         storage=storage,
     )
-    told = make_demos(out, options, workers=workers, progress=Progress(_to_stderr, "episodes"))
+    try:
+        told = make_demos(out, options, workers=workers, progress=Progress(_to_stderr, "episodes"))
+    except KeyboardInterrupt:
+        print("\nstopped; run the same command again to go on", file=sys.stderr)
+        raise SystemExit(130) from None
     lost = ", ".join(f"{task} {count}" for task, count in told["failed"].items())
     tail = f" ({lost})" if lost else ""
     print(f"{out}: {told['episodes']} episodes, {told['frames']} frames, {told['tried']} tried{tail}")

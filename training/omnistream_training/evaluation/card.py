@@ -7,8 +7,6 @@ of quality comes from a report of ours: geometry (results.json), acceptance.json
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from omnistream.weights import load_model, model_hash
 from omnistream_training.config import TrainConfig
 from omnistream_training.config_file import load_config
 from omnistream_training.evaluation import results, twins
+from omnistream_training.evaluation.card_parts import bullets, described, markdown_table, read_report
 from omnistream_training.evaluation.compare import comparison_text
 from omnistream_training.evaluation.probe.command import FORMAT as PROBE
 from omnistream_training.evaluation.probe.command import probe_cells, probe_verdicts
@@ -54,7 +53,6 @@ def _about(runs: Sequence[Path]) -> list[str]:
     parameters = sum(p.numel() for p in model.parameters())
     files = sorted(path for path in weights.iterdir() if path.is_file())
     largest = max(files, key=lambda path: path.stat().st_size)
-    digest = hashlib.sha256(largest.read_bytes()).hexdigest()
     rows = [
         (
             "what it is",
@@ -64,7 +62,7 @@ def _about(runs: Sequence[Path]) -> list[str]:
         ("width, depth, heads, patch", f"{backbone.dim}, {backbone.depth}, {backbone.heads}, {backbone.patch_size}"),
         ("made for", f"pictures of about {config.image_size} x {config.image_size} pixels"),
         ("gives", f"{', '.join(config.outputs)}; scale: {config.scale}"),
-        ("file", f"{largest.name}, {largest.stat().st_size / 2**20:.1f} MiB, sha256 {digest[:16]}"),
+        ("file", described(largest)),
         ("model hash", model_hash(model)),
     ]
     if _config(runs[0]).model.start is not None:
@@ -72,7 +70,7 @@ def _about(runs: Sequence[Path]) -> list[str]:
             rows[0][0],
             f"a causal streaming vision backbone with heads, begun with {_config(runs[0]).model.start}",
         )
-    return [*_table(("", ""), rows), ""]
+    return [*markdown_table(("", ""), rows), ""]
 
 
 def _cost(runs: Sequence[Path]) -> list[str]:
@@ -103,7 +101,7 @@ def _cost(runs: Sequence[Path]) -> list[str]:
     return [
         "## Data and cost",
         "",
-        *_table((*headings, *more), lines),
+        *markdown_table((*headings, *more), lines),
         "",
         f"In all {total_frames:,} frames and {total_hours:.2f} {device} hours of training; evaluations, and the runs "
         "that were tried before (training_log.md), come on top. A frame is a picture with depth, pose and intrinsics.",
@@ -147,7 +145,7 @@ def _acceptance(report: Report) -> list[str]:
         rows.append((row["set"], row["metric"], shown, *limits, verdict, others))
     about = f"{report['sequences']} held-out sequences of {report['frames']} frames each, policy {report['policy']}"
     headings = ("set", "metric", "streamed, 95 % interval", "accept", "aim", "", "baselines")
-    return ["### What was asked of it", "", *_table(headings, rows), "", f"{about}; `make eval-default`."]
+    return ["### What was asked of it", "", *markdown_table(headings, rows), "", f"{about}; `make eval-default`."]
 
 
 def _geometry(report: Report) -> list[str]:
@@ -155,7 +153,7 @@ def _geometry(report: Report) -> list[str]:
     for frames in dict.fromkeys(row["frames"] for row in report["rows"]):
         cells = block_cells([row for row in report["rows"] if row["frames"] == frames])
         lines += ["", f"Frames per sequence: {frames}; time base {report['options'].get('time_base', 'index')}.", ""]
-        lines += _table(cells[0], cells[1:])
+        lines += markdown_table(cells[0], cells[1:])
     return lines
 
 
@@ -171,7 +169,7 @@ def _twins(report: Report) -> list[str]:
                     "",
                 ]
                 cells = comparison_text(rows)
-                lines += [*_table(cells[0], cells[1:]), ""]
+                lines += [*markdown_table(cells[0], cells[1:]), ""]
     return lines
 
 
@@ -183,27 +181,20 @@ def _probe(report: Report) -> list[str]:
         "",
         about,
         "",
-        *_table(cells[0], cells[1:]),
+        *markdown_table(cells[0], cells[1:]),
         "",
-        *_list(probe_verdicts(report)),
+        *bullets(probe_verdicts(report)),
     ]
 
 
 def _limits(runs: Sequence[Path]) -> list[str]:
     synthetic = all(_config(run).data.live is not None and not _config(run).data.folders for run in runs)
     begun = _config(runs[0]).model.start is not None
-    return ["## What it cannot do", "", *_list([*([SYNTHETIC] if synthetic and not begun else []), *LIMITS])]
+    return ["## What it cannot do", "", *bullets([*([SYNTHETIC] if synthetic and not begun else []), *LIMITS])]
 
 
 def _report(path: Path) -> dict[str, Any]:
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
-    known = (ACCEPTANCE, results.FORMAT, twins.FORMAT, PROBE)
-    if not isinstance(report, dict) or report.get("format") not in known:
-        raise InputError(f"{path}: not a report for a model card; expected format {', '.join(known)}")
-    return report
+    return read_report(path, (ACCEPTANCE, results.FORMAT, twins.FORMAT, PROBE), "model card")
 
 
 def _config(run: Path) -> TrainConfig:
@@ -219,17 +210,3 @@ def _records(run: Path) -> list[dict[str, Any]]:
 
 def _count(module: Any) -> int:
     return sum(p.numel() for p in module.parameters())
-
-
-def _list(lines: Sequence[str]) -> list[str]:
-    return [f"- {line}" for line in lines]
-
-
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Markdown; the first column is text, a bar in a cell would end it."""
-    lines = [[cell.replace("|", "/").strip() for cell in row] for row in (headings, *rows)]
-    return [
-        f"| {' | '.join(lines[0])} |",
-        "|" + " --- |" * len(headings),
-        *(f"| {' | '.join(row)} |" for row in lines[1:]),
-    ]

@@ -127,6 +127,29 @@ def card(
     return OK
 
 
+def policy_card(
+    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")],
+    /,
+    *,
+    results: Path,
+    out: Path,
+    name: str = "The default policy",
+) -> int:
+    """Write the card of a policy: what it is, data, cost, closed-loop numbers beside what they have to be, limits.
+
+    Args:
+        folder: What `make policy-default` made.
+        results: Acceptance of `make eval-policy-default`.
+        out: The Markdown file to write.
+        name: Its heading.
+    """
+    from omnistream_training.evaluation.policy_card import write_policy_card
+
+    write_policy_card(folder.expanduser(), results, out, name)
+    print(out)
+    return OK
+
+
 def protocols() -> int:
     """List the protocols, with the layout of their data on disk."""
     from omnistream_training.evaluation import benchmarks, folders
@@ -149,6 +172,7 @@ def main(args: list[str] | None = None) -> int:
         "depth-map": depth_map,
         "compare": compare,
         "card": card,
+        "policy-card": policy_card,
         "protocols": protocols,
     }
     try:

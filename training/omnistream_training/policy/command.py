@@ -24,6 +24,7 @@ from omnistream_training.config_file import save_config
 from omnistream_training.journal import duration
 from omnistream_training.policy.building import prepare
 from omnistream_training.policy.config import PolicyRunConfig
+from omnistream_training.policy.fitting import fitted
 from omnistream_training.policy.presets import preset
 from omnistream_training.policy.trainer import PolicyTrainer
 from omnistream_training.running import CONFIG, StopSignals, Where, outcome, require_same, resolve_device
@@ -47,9 +48,12 @@ class Options:
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Directory of the run."""
     preset: str = DEFAULT_PRESET
-    """Configuration to start from, by name: tabletop_tiny, tabletop, calvin_small, calvin_abc, bridge."""
+    """Configuration to start from, by name: tabletop_tiny, tabletop, tabletop_default, calvin_small, calvin_abc,
+    bridge."""
     config: Path | None = None
     """YAML file with fields to change in it; options on the command line win."""
+    fit: float | None = None
+    """Cut a new run's steps down to so many minutes of training on this machine; features come on top."""
     where: Annotated[PolicyWhere, tyro.conf.arg(name="")] = field(default_factory=PolicyWhere)
     train: Annotated[PolicyRunConfig, tyro.conf.arg(name="")] = field(default_factory=PolicyRunConfig)
 
@@ -59,17 +63,22 @@ def run_command(arguments: Sequence[str]) -> bool:
     name, base = starting_point(arguments, preset, DEFAULT_PRESET)
     defaults = Options(run=tyro.MISSING, preset=name, train=base)
     options = tyro.cli(Options, default=defaults, args=list(arguments), prog="omnistream-train policy")
-    return run_policy(
-        options.train, options.run.expanduser(), options.where, made_by=f"omnistream-train policy --preset {name}"
-    )
+    made_by = f"omnistream-train policy --preset {name}"
+    return run_policy(options.train, options.run.expanduser(), options.where, fit_minutes=options.fit, made_by=made_by)
 
 
 def run_policy(
-    config: PolicyRunConfig, run: Path, where: PolicyWhere, *, made_by: str = "omnistream-train policy"
+    config: PolicyRunConfig,
+    run: Path,
+    where: PolicyWhere,
+    *,
+    fit_minutes: float | None = None,
+    made_by: str = "omnistream-train policy",
 ) -> bool:
     """Train in `run` until the end, the time limit, or SIGINT / SIGTERM; returns whether it is finished.
 
     A run that exists keeps its configuration; another one is refused (ConfigError).
+    fit_minutes: cut a new run's steps down to so many minutes on this machine; one that exists keeps its steps.
     """
     start, cpu = time.monotonic(), time.process_time()
     device = resolve_device(where.device)
@@ -88,6 +97,8 @@ def run_policy(
         if setup is None:
             return False
         if not (run / CONFIG).exists():  # only now: data and options are known to fit
+            if fit_minutes is not None:
+                config = fitted(config, setup, device, fit_minutes)
             save_config(config, run / CONFIG)
         trainer = PolicyTrainer(
             config,

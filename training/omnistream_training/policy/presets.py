@@ -28,6 +28,19 @@ TABLETOP = dataclasses.replace(TABLETOP_TINY, data=PolicyData(scaling="range", s
 """For demonstrations of `omnistream-sim demos tabletop`: movements in metres that use their whole range. Its tool
 always points down, so roll and pitch are held."""
 
+TABLETOP_DEFAULT = dataclasses.replace(
+    TABLETOP,
+    policy=dataclasses.replace(TABLETOP.policy, vision=VisionConfig(image_size=160, taps=(0,))),
+    noise=Noise(no_words=0.05),
+    steps=12000,
+    eval_every=1000,
+    save_every=500,
+    log_every=100,
+)
+"""Of the default policy (`make policy-default`): about 2000 demonstrations of all seven kinds, both cameras. The
+shallow tap and 160 pixels say where the named block is (probes: docs/tabletop.md, docs/policy.md); no words at times,
+so that silence means something; steps enough to see every frame a dozen times."""
+
 
 def _paper(chunk: int, steps: int, batch: int, warmup: int, data: PolicyData) -> PolicyRunConfig:
     return PolicyRunConfig(
@@ -72,6 +85,7 @@ a quarter of an epoch, whose length depends on the copy of the data. Nobody has 
 PRESETS: dict[str, PolicyRunConfig] = {
     "tabletop_tiny": TABLETOP_TINY,
     "tabletop": TABLETOP,
+    "tabletop_default": TABLETOP_DEFAULT,
     "calvin_abc": CALVIN_ABC,
     "calvin_small": CALVIN_SMALL,
     "bridge": BRIDGE,
