@@ -112,3 +112,25 @@ def test_recorded_commands_are_compared_bit_by_bit(tmp_path: Path) -> None:
     ]
     found = recorded_commands(path, {"twist": "/twist", "gripper/g": "/gripper", "action": "/none"}, sent)
     assert found == {"twist": {"in_bag": 2, "equal": 1}, "gripper/g": {"in_bag": 3, "equal": 2}}
+
+
+def test_a_trajectory_of_uneven_points_is_nobodys_but_is_counted(tmp_path: Path) -> None:
+    """A planner may publish on the same topic: two positions with velocities, then a point of positions alone."""
+    maker = BagMaker(tmp_path / "bag", "mcap")
+    duration, point = (
+        maker.type("builtin_interfaces/msg/Duration"),
+        maker.type("trajectory_msgs/msg/JointTrajectoryPoint"),
+    )
+    trajectory = maker.type("trajectory_msgs/msg/JointTrajectory")
+    none = np.zeros(0)
+
+    def row(positions: list[float], velocities: list[float]) -> Any:
+        values = {"positions": np.array(positions), "velocities": np.array(velocities)}
+        return point(**values, accelerations=none, effort=none, time_from_start=duration(sec=0, nanosec=10**8))
+
+    even = [row([1.0, 2.0], [0.5, 0.5])]
+    for points in ([*even, row([1.0, 2.0], [])], even):
+        maker.write("/joints", trajectory(maker.header(1.0), ["a", "b"], points), 0)
+    sent = [Sent(10**9, 0, "move", {"joint_trajectory": np.array([[1.0, 2.0, 0.5, 0.5, 0.1]])})]
+    found = recorded_commands(maker.close(), {"joint_trajectory": "/joints"}, sent)
+    assert found == {"joint_trajectory": {"in_bag": 2, "equal": 1}}

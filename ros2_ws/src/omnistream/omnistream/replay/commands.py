@@ -48,7 +48,10 @@ def recorded_commands(path: Path, topics: Mapping[str, str], sent: Sequence[Sent
                 except InputError:
                     continue
                 counts["in_bag"] += 1
-                values = numbers(message)
+                try:
+                    values = numbers(message)
+                except InputError:  # of somebody else on this topic
+                    continue
                 stamp = stamp_of(message) if hasattr(message, "header") else 0
                 if stamp:
                     counts["equal"] += any(_same(values, other) for other in by_stamp.get(stamp, ()))
@@ -61,7 +64,7 @@ def recorded_commands(path: Path, topics: Mapping[str, str], sent: Sequence[Sent
 
 
 def numbers(message: Any) -> NDArray[np.float64]:
-    """Of a command, as in `omnistream.policy.outbox`."""
+    """Of a command, as in `omnistream.policy.outbox`. InputError for a trajectory whose points are not all alike."""
     if hasattr(message, "twist"):
         linear, angular = message.twist.linear, message.twist.angular
         return np.array([linear.x, linear.y, linear.z, angular.x, angular.y, angular.z])
@@ -71,6 +74,9 @@ def numbers(message: Any) -> NDArray[np.float64]:
     if hasattr(message, "points"):
         seconds = [point.time_from_start.sec + point.time_from_start.nanosec * 1e-9 for point in message.points]
         rows = [[*p.positions, *p.velocities, s] for p, s in zip(message.points, seconds, strict=True)]
+        if len({len(row) for row in rows}) > 1:
+            lengths = [(len(point.positions), len(point.velocities)) for point in message.points]
+            raise InputError(f"points have {lengths} positions and velocities; expected the same numbers in each")
         return np.array(rows, np.float64)
     return np.atleast_1d(np.asarray(message.data, np.float64))
 
