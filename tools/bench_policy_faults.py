@@ -34,7 +34,7 @@ class Faults:
 
     def make(self) -> PolicyNode:
         """For `run`."""
-        self.node = PolicyNode()
+        self.node = PolicyNode(own_process=True)  # as the executable does
         return self.node
 
     @property

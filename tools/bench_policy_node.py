@@ -27,6 +27,7 @@ Results go to build/bench_policy_node.json, with machine, versions and commit.
 from __future__ import annotations
 
 import argparse
+import gc
 import math
 import os
 import signal
@@ -259,6 +260,8 @@ def _node(folder: Path, model: str) -> Iterator[tuple[Client, ChildProcess]]:
                     raise RuntimeError(f"the policy node did not become active; its last lines:\n{node.tail()}")
                 time.sleep(0.05)
             time.sleep(0.5)  # the other direction of discovery
+            gc.collect()  # as the node does: a full collection in this process would count as the node's delay
+            gc.freeze()
             yield client, node
 
 

@@ -137,7 +137,7 @@ class Client(Node):
     def _show(self) -> None:
         draw = np.random.default_rng(0)
         pictures = [draw.integers(0, 256, (SIZE, SIZE, 3), np.uint8) for _ in range(8)]
-        due, index, same = time.monotonic(), 0, 1
+        due, index, same, shown = time.monotonic(), 0, 0, -1
         while True:
             due = max(due + 1 / RATE, time.monotonic())
             time.sleep(max(0.0, due - time.monotonic()))
@@ -149,12 +149,11 @@ class Client(Node):
             except Exception:  # the node was destroyed: the end of the measurement
                 return
             self.last_shown = time.monotonic()
-            if self.frozen.is_set():
-                same += 1
-                if same == FROZEN_AFTER:
-                    self.frozen_since = self.last_shown
-            else:
-                index, same, self.frozen_since = index + 1, 1, math.inf
+            same, shown = (same + 1 if index == shown else 1), index
+            if same == FROZEN_AFTER:
+                self.frozen_since = self.last_shown
+            if not self.frozen.is_set():
+                index, self.frozen_since = index + 1, math.inf
 
     def _answer(self, future: Any) -> Any:
         end = time.monotonic() + 30.0

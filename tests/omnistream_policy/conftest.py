@@ -112,10 +112,12 @@ GIVEN: dict[str, Any] = {
 def start_node(graph: Graph, policy_folder: str) -> Iterator[Callable[..., PolicyNode]]:
     nodes: list[PolicyNode] = []
 
-    def start(name: str = "policy", wait: bool = True, **parameters: Any) -> PolicyNode:
+    def start(name: str = "policy", wait: bool = True, own_process: bool = False, **parameters: Any) -> PolicyNode:
         given = GIVEN | {"policy": policy_folder} | {k.replace("__", "."): v for k, v in parameters.items()}
         overrides = [Parameter(key, value=value) for key, value in given.items()]
-        node = graph.add(PolicyNode(name, context=graph.context, parameter_overrides=overrides))
+        node = graph.add(
+            PolicyNode(name, own_process=own_process, context=graph.context, parameter_overrides=overrides)
+        )
         nodes.append(node)
         if wait:
             graph.wait(lambda: node.state is State.ACTIVE or node.fault, "the node to become active", 30)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,13 @@ def test_what_the_reference_lists_is_what_the_node_offers(start_node: Start) -> 
     actions = dict(get_action_server_names_and_types_by_node(node, "policy", "/"))
     assert actions == {name.replace("~", "/policy"): [kind] for name, kind, _ in ACTIONS}
     assert NODES["policy"].managed
+
+
+def test_in_a_process_of_its_own_the_collector_leaves_alone_what_is_loaded_until_cleanup(start_node: Start) -> None:
+    node = start_node(own_process=True)
+    try:
+        assert gc.get_freeze_count() > 10_000
+        node.trigger_deactivate()
+    finally:
+        node.trigger_cleanup()
+    assert gc.get_freeze_count() == 0

@@ -10,10 +10,12 @@ topics, services and what stops it: docs/policy_node.md and docs/reference.md. N
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from rclpy.clock import JumpThreshold, TimeJump
@@ -45,11 +47,15 @@ class PolicyNode(ManagedNode):
 
     Args:
         name: node name; remapped as usual.
+        own_process: whether the process is this node's alone. Python's garbage collector then leaves alone what is
+            there when the node becomes active, until cleanup: torch and transformers are a third of a million objects,
+            and one collection over them holds the interpreter, and with it the control tick, for 0.2 s.
         keywords: for rclpy's Node.
     """
 
-    def __init__(self, name: str = "policy", **keywords: Any) -> None:
+    def __init__(self, name: str = "policy", *, own_process: bool = False, **keywords: Any) -> None:
         super().__init__(name, NODE, **keywords)
+        self._own_process = own_process
         sys.setswitchinterval(SWITCH_S)  # of the whole process
         self._pipeline: Pipeline | None = None
         self._control = threading.RLock()  # between transitions and services
@@ -84,6 +90,9 @@ class PolicyNode(ManagedNode):
     def activate(self) -> None:
         """Observes from now on; moves nothing before ~/start."""
         assert self._pipeline is not None
+        if self._own_process:
+            gc.collect()
+            gc.freeze()
         self._pipeline.begin()
         if self._requests.estop_held:
             self._pipeline.loop.estop()
@@ -101,6 +110,8 @@ class PolicyNode(ManagedNode):
             pipeline, self._pipeline = self._pipeline, None
             if pipeline is not None:
                 pipeline.close()
+        if self._own_process:
+            gc.unfreeze()  # else a policy that was let go of would never be freed
 
     def leaving(self) -> None:
         """The process is told to end: stands still at once, whatever a callback or the network is doing."""
@@ -130,7 +141,8 @@ class PolicyNode(ManagedNode):
 
 def main(args: Sequence[str] | None = None) -> int:
     """The executable: ends the process with its exit code."""
-    code = run(PolicyNode, args, threads=4, help_text=help_text(__doc__ or "", (*LIFECYCLE_PARAMETERS, *NODE)))
+    words = help_text(__doc__ or "", (*LIFECYCLE_PARAMETERS, *NODE))
+    code = run(partial(PolicyNode, own_process=True), args, threads=4, help_text=words)
     # All is said and closed. To take torch and transformers apart again takes the interpreter up to many seconds, in
     # which whoever waits for the end of this process would think that it hangs.
     sys.stdout.flush()
