@@ -29,15 +29,18 @@ def session_of(policy: LoadedPolicy, backbone: OmniStream | None) -> PolicySessi
     return session
 
 
+@pytest.mark.parametrize("enlarge", [True, False])
 def test_streamed_actions_equal_those_of_the_whole_clip(
-    contract: Contract, policy: LoadedPolicy, backbone: OmniStream
+    contract: Contract, backbone: OmniStream, enlarge: bool
 ) -> None:
     """Ten frames one by one, against one pass of the backbone over all of them under the same cache policy."""
+    vision = dataclasses.replace(CONFIG.vision, image_size=80, enlarge=enlarge)
+    policy = make_policy(contract, dataclasses.replace(CONFIG, vision=vision), backbone)
     frames, session = images(contract, 10), session_of(policy, backbone)
     streamed = np.stack([session.step(frame, STATE).actions for frame in frames])
     visual = []
     for camera in contract.cameras:
-        size = network_size(camera.height, camera.width, CONFIG.vision.image_size)
+        size = network_size(camera.height, camera.width, 80) if enlarge else (camera.height, camera.width)
         clip = torch.cat([preprocess(frame[camera.name], size, MODEL) for frame in frames])[None]
         with torch.no_grad():
             out = backbone.backbone(clip, CONFIG.vision.stream)

@@ -42,7 +42,10 @@ def tapped() -> OmniStream:
     return random_model(ModelConfig(backbone=config, heads=heads, camera_token=True), 0)
 
 
-@pytest.mark.parametrize(("source", "taps"), [("backbone", ()), ("backbone", (0, 2)), ("pixels", ())])
+@pytest.mark.parametrize(
+    ("source", "taps", "enlarge"),
+    [("backbone", (), True), ("backbone", (0, 2), True), ("pixels", (), True), ("pixels", (), False)],
+)
 def test_they_are_what_a_session_sees(
     tmp_path: Path,
     pushes: Path,
@@ -50,9 +53,10 @@ def test_they_are_what_a_session_sees(
     tapped: OmniStream,
     source: Literal["backbone", "pixels"],
     taps: tuple[int, ...],
+    enlarge: bool,
 ) -> None:
     """Sixteen streams side by side against one alone, episode by episode."""
-    vision = dataclasses.replace(VISION, source=source, taps=taps)
+    vision = dataclasses.replace(VISION, source=source, taps=taps, enlarge=enlarge, image_size=40 if enlarge else 96)
     model = tapped if taps else backbone
     found = table(tmp_path, pushes, model, vision)
     eye = (

@@ -83,7 +83,7 @@ class FeatureCache:
             "backbone": self._hash,
             "dataset": dataset_hash,
             "camera": camera,
-            "image_size": self.vision.image_size,
+            "image_size": self.vision.side(told.height, told.width),
             "source": self.vision.source,
             "stream": self.vision.stream if self._hash else None,
             "taps": list(self.vision.taps),
@@ -151,13 +151,13 @@ class FeatureCache:
     ) -> Iterator[tuple[int, NDArray[np.float16]]]:
         """Episodes of similar length, one stream each, side by side."""
         episodes = [dataset[i] for i in group]
+        told = dataset.contract.camera(camera)
+        side = self.vision.side(told.height, told.width)
         if self._hash is None:
             for i, episode in zip(group, episodes, strict=True):
-                side = self.vision.image_size
                 yield i, np.stack([pixel_tokens(image, side) for image in episode.frames(camera)])
         else:
-            told = dataset.contract.camera(camera)
-            size = network_size(told.height, told.width, self.vision.image_size, self.patch)
+            size = network_size(told.height, told.width, side, self.patch)
             yield from zip(group, self._stream(episodes, camera, size), strict=True)
 
     def _stream(self, episodes: list[Episode], camera: str, size: tuple[int, int]) -> list[NDArray[np.float16]]:

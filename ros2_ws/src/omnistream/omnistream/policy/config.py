@@ -13,6 +13,7 @@ Two ways from tokens to actions:
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -34,6 +35,8 @@ class VisionConfig:
     last block was trained for depth and has let go of some of what a hand needs: where the red block is."""
     image_size: int = 128
     """Pixel budget per camera: images are resized to about image_size**2 pixels in their own aspect ratio."""
+    enlarge: bool = True
+    """Whether smaller images are enlarged to that. Else they keep their size: fewer tokens, and no pixel less."""
 
     def __post_init__(self) -> None:
         if self.source not in ("backbone", "pixels"):
@@ -45,6 +48,10 @@ class VisionConfig:
         if self.image_size < 16:
             raise ConfigError(f"vision.image_size is {self.image_size}; expected at least 16")
         parse_policy(self.stream).slots  # noqa: B018  an unbounded memory is refused by name
+
+    def side(self, height: int, width: int) -> int:
+        """Images of a camera are resized to about this many pixels squared."""
+        return self.image_size if self.enlarge else min(self.image_size, round(math.sqrt(height * width)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -90,10 +90,12 @@ class PolicySession:
             self._eyes = {name: PixelEye(vision) for name in policy.shape.cameras}
         elif backbone is not None:
             policy.check_backbone(model_hash(backbone.backbone))
-            self._eyes = {
-                name: StreamEye(backbone, vision, engine=engine, dtype=dtype, device=device)
-                for name in policy.shape.cameras
-            }
+            for name in policy.shape.cameras:
+                camera = policy.contract.camera(name)
+                side = vision.side(camera.height, camera.width)
+                self._eyes[name] = StreamEye(
+                    backbone, vision, image_size=side, engine=engine, dtype=dtype, device=device
+                )
         where = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(where if device == "auto" else device)
         self._network = policy.network.to(self.device).eval()

@@ -42,11 +42,26 @@ class Eye(Protocol):
 class StreamEye:
     """Through the frozen backbone, whose cache remembers."""
 
-    def __init__(self, model: OmniStream, config: VisionConfig, *, engine: str, dtype: str, device: str) -> None:
+    def __init__(
+        self,
+        model: OmniStream,
+        config: VisionConfig,
+        *,
+        image_size: int | None = None,
+        engine: str,
+        dtype: str,
+        device: str,
+    ) -> None:
+        """image_size: `config.side` of the camera; None: `config.image_size`."""
         tapped_blocks(config, model.config)  # refuses taps that the model does not have
         self._taps = config.taps
         self.session = StreamSession(
-            model, engine=engine, policy=config.stream, image_size=config.image_size, dtype=dtype, device=device
+            model,
+            engine=engine,
+            policy=config.stream,
+            image_size=image_size or config.image_size,
+            dtype=dtype,
+            device=device,
         )
 
     def see(self, image: NDArray[np.uint8], stamp: float | None = None) -> Tokens:
@@ -65,7 +80,7 @@ class PixelEye:
 
     def see(self, image: NDArray[np.uint8], stamp: float | None = None) -> Tokens:
         check_image(image)
-        return pixel_tokens(image, self._config.image_size)
+        return pixel_tokens(image, self._config.side(*image.shape[:2]))
 
     def reset(self) -> None:
         pass
@@ -96,7 +111,7 @@ def pixel_tokens(image: NDArray[np.uint8], image_size: int) -> Tokens:
 
 def grid_of(height: int, width: int, config: VisionConfig, patch: int) -> tuple[int, int]:
     """(rows, columns) of patches of a camera's images. patch: the backbone's; `PIXEL_PATCH` for pixels."""
-    h, w = network_size(height, width, config.image_size, patch)
+    h, w = network_size(height, width, config.side(height, width), patch)
     return h // patch, w // patch
 
 
