@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import tyro
@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from omnistream.errors import ConfigError, OmniStreamError
 from omnistream_sim.calvin.commands import COMMANDS as CALVIN
+from omnistream_sim.command_line import Folder, resumable, to_stderr
 from omnistream_sim.evaluation.commands import COMMANDS as BENCHMARKS
 from omnistream_sim.tabletop.task_commands import COMMANDS as TABLETOP
 
-Folder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
 Label = Literal["normals", "ids", "scene_flow", "flow"]
 
 
@@ -39,7 +39,7 @@ def recording(out: Folder, /, *, frames: int = 120, width: int = 640, height: in
     from omnistream_sim.worlds.recording import RecordingOptions, shipped_recording
 
     options = RecordingOptions(frames=frames, width=width, height=height, quality=quality_of(quality))
-    shipped_recording(out, options, Progress(_to_stderr, "frames"))
+    shipped_recording(out, options, Progress(to_stderr, "frames"))
     print(f"{out}: {frames} frames, {_size(out)}")
 
 
@@ -87,7 +87,8 @@ def generate_worlds(
         labels=labels,
         worlds=WorldConfig.from_options(_pairs(options)),
     )
-    made = generate(out, wanted, workers=workers, progress=Progress(_to_stderr, "clips", frames))
+    with resumable():
+        made = generate(out, wanted, workers=workers, progress=Progress(to_stderr, "clips", frames))
     print(f"{out}: {clips} clips of {frames} frames, {made} of them new, {_size(out)}")
 
 
@@ -134,7 +135,8 @@ def generate_tabletop(
         shards=shards,
         tabletop=TabletopConfig.from_options({"scene": scene} | _pairs(options)),
     )
-    made = generate(out, wanted, workers=workers, progress=Progress(_to_stderr, "clips", frames))
+    with resumable():
+        made = generate(out, wanted, workers=workers, progress=Progress(to_stderr, "clips", frames))
     print(f"{out}: {clips} clips of {frames} frames, {made} of them new, {_size(out)}")
 
 
@@ -276,10 +278,6 @@ def _save_bench(out: Path, report: dict[str, Any]) -> None:
     for name, row in report["rows"].items():
         print(f"{name:36} {row['frames_per_s']:>8.0f} frames/s {row['ms_per_frame']:>10.3f} ms")
     print(out)
-
-
-def _to_stderr(text: str) -> None:
-    print(text, end="", file=sys.stderr, flush=True)
 
 
 def _size(folder: Path) -> str:

@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-import tyro
+from omnistream_sim.command_line import Folder, resumable, to_stderr
 
-Folder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
 Task = Literal["lift_red_block_table", "lift_blue_block_table", "lift_pink_block_table"]
 
 
@@ -63,15 +61,12 @@ def demos_calvin(
         renderer=renderer,
         validation=validation,
     )
-    told = make_demos(out, options, root=root, workers=workers, progress=Progress(_to_stderr, "episodes"))
+    with resumable():
+        told = make_demos(out, options, root=root, workers=workers, progress=Progress(to_stderr, "episodes"))
     print(
         f"{out}: {told['episodes']} episodes ({told['validation_episodes']} of them for validation), "
         f"{told['frames']} frames; {told['failed']} attempts failed"
     )
-
-
-def _to_stderr(text: str) -> None:
-    print(text, end="", file=sys.stderr, flush=True)
 
 
 COMMANDS: dict[str, Any] = {"demos calvin": demos_calvin}

@@ -10,19 +10,19 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from omnistream.errors import ConfigError, InputError
+from omnistream.errors import ConfigError
 from omnistream.io.files import replacing, write_bytes
 from omnistream_sim.evaluation.protocols import EvaluationError, Observation
+from omnistream_sim.parts import Parts
 
 from .chains import start_scenes
 from .checkout import find_checkout
@@ -165,17 +165,13 @@ def make_demos(
     A stopped run goes on with the same options. ConfigError if the folder is taken, InputError if a run with other
     options lies beside it, EvaluationError if the script fails at a demonstration time and again.
     """
-    if folder.exists():
-        raise ConfigError(f"{folder} exists already; choose another name")
     checkout = find_checkout(root)
-    parts = folder.with_name(folder.name + ".parts")
-    _begin(parts, options)
-    missing = [number for number in range(options.episodes) if not _part(parts, number).exists()]
-    done = options.episodes - len(missing)
-    progress(done, options.episodes)
-    for count, _ in enumerate(_run(parts, options, checkout.root, missing, workers), done + 1):
-        progress(count, options.episodes)
-    whole = parts / "set"
+    wanted = _plain(options)
+    del wanted["episodes"], wanted["validation"]  # neither changes a demonstration
+    parts = Parts(folder, ".npz", wanted)
+    maker = partial(Demonstrator, options, checkout.root)
+    parts.make(options.episodes, maker, _demonstrate, workers=workers, progress=progress)
+    whole = parts.folder / "set"
     shutil.rmtree(whole, ignore_errors=True)
     apart = min(max(1, round(options.validation * options.episodes)), options.episodes - 1)
     splits = {"training": range(apart, options.episodes), "validation": range(apart)}
@@ -183,7 +179,7 @@ def make_demos(
     for name, numbers in splits.items():
         writer = SplitWriter(whole / name, SCENE.removesuffix("_eval"))
         for number in numbers:
-            demo, failures = _load(_part(parts, number))
+            demo, failures = _load(parts.path(number))
             writer.add(demo)
             told["failed"] += failures
         writer.close()
@@ -192,66 +188,20 @@ def make_demos(
     about = _plain(options) | told | {"commits": checkout.commits()}
     write_bytes(whole / "demos.json", (json.dumps(about, indent=2) + "\n").encode())
     whole.replace(folder)
-    shutil.rmtree(parts)
+    parts.remove()
     return told
 
 
-def _begin(parts: Path, options: DemoOptions) -> None:
-    path, wanted = parts / "options.json", _plain(options)
-    del wanted["episodes"], wanted["validation"]  # neither changes a demonstration
-    if path.exists():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found != wanted:
-            names = [name for name in wanted if found.get(name) != wanted[name]]
-            raise InputError(f"{parts} holds a run with another {', '.join(names)}; expected the same, or another OUT")
-        return
-    parts.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, (json.dumps(wanted, indent=2) + "\n").encode())
-
-
-def _run(parts: Path, options: DemoOptions, root: Path, numbers: list[int], workers: int) -> Iterator[int]:
-    """Makes the demonstrations of these numbers; yields each when it is done."""
-    if not numbers:
-        return
-    if workers <= 1:
-        demonstrator = Demonstrator(options, root)
-        try:
-            for number in numbers:
-                _make(demonstrator, parts, number)
-                yield number
-        finally:
-            demonstrator.close()
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        for future in as_completed([pool.submit(_make_here, options, root, parts, number) for number in numbers]):
-            yield future.result()
-
-
-_mine: dict[DemoOptions, Demonstrator] = {}
-
-
-def _make_here(options: DemoOptions, root: Path, parts: Path, number: int) -> int:
-    """In a worker: its simulator lives as long as it does."""
-    if options not in _mine:
-        _mine[options] = Demonstrator(options, root)
-    _make(_mine[options], parts, number)
-    return number
-
-
-def _make(demonstrator: Demonstrator, parts: Path, number: int) -> None:
+def _demonstrate(maker: Demonstrator, number: int, path: Path) -> None:
     for attempt in range(ATTEMPTS):
-        demo = demonstrator.attempt(number, attempt)
+        demo = maker.attempt(number, attempt)
         if demo is not None:
-            with replacing(_part(parts, number)) as temporary, temporary.open("wb") as file:
+            with replacing(path) as temporary, temporary.open("wb") as file:
                 words = {"task": demo.task, "sentence": demo.sentence, "failures": str(attempt)}
                 arrays: dict[str, Any] = {name: np.array(word) for name, word in words.items()} | demo.arrays
                 np.savez_compressed(file, **arrays)
             return
     raise EvaluationError(f"demonstration {number}: the script failed {ATTEMPTS} times in a row")
-
-
-def _part(parts: Path, number: int) -> Path:
-    return parts / f"{number:06d}.npz"
 
 
 def _load(path: Path) -> tuple[Demo, int]:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from omnistream.errors import ConfigError
+from omnistream_sim.command_line import resumable
 
 from .protocols import Benchmark, EvaluationError
 
@@ -87,11 +88,8 @@ def run_benchmark(benchmark: Benchmark, scored: Scored, out: Path, how: How) -> 
         where="ray" if how.ray else "processes",
         pool=PoolOptions(workers=how.workers, hang_s=how.hang_s, threads=how.threads),
     )
-    try:
+    with resumable():
         report = evaluate(benchmark, scored.policy, options, policy_options=scored.all_options())
-    except KeyboardInterrupt:
-        print("stopped; run the same command again to go on", file=sys.stderr)
-        raise SystemExit(130) from None
     print(table(report))
     print(f"\n{out / 'results.json'}")
     if report["not_finished"]:

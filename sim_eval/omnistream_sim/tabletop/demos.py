@@ -8,12 +8,10 @@ finds them again; at the end they are written as one data set in LeRobot's forma
 from __future__ import annotations
 
 import json
-import shutil
 import zipfile
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,9 +20,10 @@ from numpy.typing import NDArray
 
 from omnistream.contract import Action, Camera, Contract, Dimension, Gripper
 from omnistream.episodes import EpisodeWriter
-from omnistream.errors import ConfigError, InputError
+from omnistream.errors import ConfigError
 from omnistream.io.files import replacing, write_bytes
 from omnistream_sim.evaluation.protocols import EvaluationError
+from omnistream_sim.parts import Parts
 
 from .env import STEP, TURN
 from .expert import Expert
@@ -133,6 +132,10 @@ class Demonstrator:
         success = self._do(task, rng, record)
         return record.demo(task, instruction(TASKS[task], "seen", seed), success)
 
+    def close(self) -> None:
+        """Free the simulator."""
+        self._world.env.close()
+
     def _beginning(self, seed: int, kind: str, later: bool) -> Beginning:
         names = self._kinds[kind]
         draw = seed
@@ -198,18 +201,15 @@ def make_demos(
     taken, InputError if a run with other options lies beside it, EvaluationError if the expert fails at an episode time
     and again.
     """
-    if folder.exists():
-        raise ConfigError(f"{folder} exists already; choose another name")
-    parts = folder.with_name(folder.name + ".parts")
-    _begin(parts, options)
-    missing = [n for n in range(options.episodes) if not _part(parts, n).exists()]
-    progress(options.episodes - len(missing), options.episodes)
-    for count, _ in enumerate(_run(parts, options, missing, workers), options.episodes - len(missing) + 1):
-        progress(count, options.episodes)
+    wanted = _plain(options)
+    # Neither changes an episode: a run may be cut short, made longer, or stored in another way.
+    del wanted["episodes"], wanted["storage"]
+    parts = Parts(folder, ".zip", wanted)
+    parts.make(options.episodes, partial(Demonstrator, options), _episode, workers=workers, progress=progress)
     failed: dict[str, int] = {}
     with EpisodeWriter(folder, options.contract, storage=options.storage, robot="panda") as writer:
         for number in range(options.episodes):
-            demo, failures = _load(_part(parts, number))
+            demo, failures = _load(parts.path(number))
             for task in failures:
                 failed[task] = failed.get(task, 0) + 1
             writer.begin(demo.instruction, source=f"{demo.task}, number {number}")
@@ -219,59 +219,18 @@ def make_demos(
         told: dict[str, Any] = {"episodes": writer.episodes, "frames": writer.frames}
     told |= {"tried": options.episodes + sum(failed.values()), "failed": dict(sorted(failed.items()))}
     write_bytes(folder / "demos.json", (json.dumps(_plain(options) | told, indent=2) + "\n").encode())
-    shutil.rmtree(parts)
+    parts.remove()
     return told
 
 
-def _begin(parts: Path, options: DemoOptions) -> None:
-    path, wanted = parts / "options.json", _plain(options)
-    # Neither changes an episode: a run may be cut short, made longer, or stored in another way.
-    del wanted["episodes"], wanted["storage"]
-    if path.exists():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found != wanted:
-            names = [name for name in wanted if found.get(name) != wanted[name]]
-            raise InputError(f"{parts} holds a run with another {', '.join(names)}; expected the same, or another OUT")
-        return
-    parts.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, (json.dumps(wanted, indent=2) + "\n").encode())
-
-
-def _run(parts: Path, options: DemoOptions, numbers: list[int], workers: int) -> Iterator[int]:
-    """Makes the episodes of these numbers; yields each when it is done."""
-    if workers <= 1:
-        for number in numbers:
-            yield _episode(parts, options, number)
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        running: set[Future[int]] = set()
-        for number in numbers:
-            if len(running) >= 2 * workers:
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                yield from (future.result() for future in done)
-            running.add(pool.submit(_episode, parts, options, number))
-        yield from (future.result() for future in running)
-
-
-_mine: dict[DemoOptions, Demonstrator] = {}
-
-
-def _episode(parts: Path, options: DemoOptions, number: int) -> int:
-    if options not in _mine:
-        _mine.clear()
-        _mine[options] = Demonstrator(options)
+def _episode(maker: Demonstrator, number: int, path: Path) -> None:
     failures: list[str] = []
     for attempt in range(ATTEMPTS):
-        demo = _mine[options].attempt(number, attempt)
+        demo = maker.attempt(number, attempt)
         if demo.success:
-            _save(_part(parts, number), demo, failures)
-            return number
+            return _save(path, demo, failures)
         failures.append(demo.task)
     raise EvaluationError(f"episode {number}: the expert failed {ATTEMPTS} times at {', '.join(sorted(set(failures)))}")
-
-
-def _part(parts: Path, number: int) -> Path:
-    return parts / f"{number:06d}.zip"
 
 
 def _save(path: Path, demo: Demo, failures: list[str]) -> None:

@@ -4,17 +4,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import tyro
-
+from omnistream_sim.command_line import Folder, resumable, to_stderr
 from omnistream_sim.evaluation.commands import Flat, How, Scored, run_benchmark
 
 _HOW = How()
-Folder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
 
 
 def tabletop(
@@ -114,11 +111,8 @@ def demos_tabletop(
         view=View(static=static, gripper=gripper),
         storage=storage,
     )
-    try:
-        told = make_demos(out, options, workers=workers, progress=Progress(_to_stderr, "episodes"))
-    except KeyboardInterrupt:
-        print("\nstopped; run the same command again to go on", file=sys.stderr)
-        raise SystemExit(130) from None
+    with resumable():
+        told = make_demos(out, options, workers=workers, progress=Progress(to_stderr, "episodes"))
     lost = ", ".join(f"{task} {count}" for task, count in told["failed"].items())
     tail = f" ({lost})" if lost else ""
     print(f"{out}: {told['episodes']} episodes, {told['frames']} frames, {told['tried']} tried{tail}")
@@ -143,10 +137,10 @@ def check_tabletop(
     from .rehearsal import rehearse
 
     singles = tabletop_benchmark(episodes=episodes, tasks=tasks, seed=seed).episodes
-    parts = {"single tasks": rehearse(singles, Progress(_to_stderr, "episodes"))}
+    parts = {"single tasks": rehearse(singles, Progress(to_stderr, "episodes"))}
     if chains:
         row = tabletop_benchmark(chains=chains, seed=seed).episodes
-        parts["in chains of five"] = rehearse(row, Progress(_to_stderr, "chains"))
+        parts["in chains of five"] = rehearse(row, Progress(to_stderr, "chains"))
     low = []
     for part, found in parts.items():
         print(f"{part:<20}{'rate':>8}   95 % interval    solved   steps: mean, largest")
@@ -190,13 +184,9 @@ def probe_tabletop(
     from .locate import LocateOptions, locate, table
 
     options = LocateOptions(pictures=pictures, steps=steps, static=static, image_size=image_size, seed=seed)
-    report = locate(weights, options, say=lambda text: _to_stderr(f"{text}\n"))
+    report = locate(weights, options, say=lambda text: to_stderr(f"{text}\n"))
     write_report(out, report | {"weights": str(weights), "options": asdict(options), "environment": environment()})
     print(f"{table(report)}\n\n{out}")
-
-
-def _to_stderr(text: str) -> None:
-    print(text, end="", file=sys.stderr, flush=True)
 
 
 COMMANDS: dict[str, Any] = {

@@ -61,7 +61,7 @@ def test_recorded_is_what_the_expert_wanted_not_what_was_done() -> None:
     assert np.linalg.norm(moved - calm.action[:-1, :3], axis=1).mean() < 0.002
 
 
-def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
     make_demos(tmp_path / "whole", OPTIONS, progress=silent)
 
     def stop(done: int, total: int) -> None:
@@ -73,7 +73,6 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path: Path, monkeypatch
     assert not (tmp_path / "set").exists()
     with pytest.raises(InputError, match="holds a run with another noise"):
         make_demos(tmp_path / "set", replace(OPTIONS, noise=0.1), progress=silent)
-    monkeypatch.setattr(demos, "_mine", {})
     make_demos(tmp_path / "set", OPTIONS, progress=silent)
     for one, other in zip(open_dataset(tmp_path / "whole"), open_dataset(tmp_path / "set"), strict=True):
         assert np.array_equal(one.action, other.action) and one.instruction == other.instruction
