@@ -24,7 +24,7 @@ INTERFACES := ros2_ws/src/omnistream_msgs tools/interfaces/tf2_msgs
 PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint types arrows colcon docs docs-check bench-node bench-policy-node train-default eval-default eval-real twins model-card policy-default eval-policy-default policy-card bench-train verify-tensorrt verify-tensorrt-api clean clean-all
+.PHONY: help setup demo test test-all lint types arrows colcon docs docs-check bench-node bench-policy-node bench-policy-loop train-default eval-default eval-real twins model-card policy-default eval-policy-default policy-card bench-train verify-tensorrt verify-tensorrt-api clean clean-all
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -66,6 +66,9 @@ bench-node: setup  ## what the node adds to the model's own time; writes build/b
 
 bench-policy-node: setup  ## jitter of commands and time to stop; writes build/bench_policy_node.json
 	@$(BIN)/python tools/bench_policy_node.py $(ARGS)
+
+bench-policy-loop: setup  ## a policy through its nodes against the same policy in process, paired; writes build/policy_loop
+	@$(BIN)/python tools/bench_policy_loop.py $(ARGS)
 
 train-default: setup  ## make the default weights from nothing; goes on where it stopped; MINUTES=<how long this time>
 	@nice -n 19 $(BIN)/python -P -m omnistream_training.default_run "$(RUN)" $(MINUTES)

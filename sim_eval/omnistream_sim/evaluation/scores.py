@@ -57,6 +57,22 @@ def wilson(success: int, total: int, z: float = Z95) -> tuple[float, float]:
     return (0.0 if success == 0 else centre - half), (1.0 if success == total else centre + half)
 
 
+def paired_difference(pairs: Sequence[tuple[bool, bool]]) -> tuple[float, tuple[float, float]]:
+    """Of two success rates on the same episodes: second less first, and its 95 % interval (Agresti and Min 2005,
+    Statistics in Medicine 24: the Wald interval with half an episode added to each of the four cells).
+
+    (NaN, (-1, 1)) without episodes.
+    """
+    if not pairs:
+        return math.nan, (-1.0, 1.0)
+    gained = sum(second and not first for first, second in pairs)
+    lost = sum(first and not second for first, second in pairs)
+    total, change, moved = len(pairs) + 2, gained - lost, gained + lost + 1
+    half = Z95 * math.sqrt(moved - change**2 / total) / total
+    centre = change / total
+    return change / len(pairs), (max(-1.0, centre - half), min(1.0, centre + half))
+
+
 def chain_rates(solved: Sequence[int], length: int) -> list[Rate]:
     """SR_k for k = 1..length: chains with at least k tasks solved in a row."""
     return [Rate(sum(count >= k for count in solved), len(solved)) for k in range(1, length + 1)]

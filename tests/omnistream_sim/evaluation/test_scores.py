@@ -10,7 +10,15 @@ import pytest
 
 from omnistream.errors import ConfigError
 from omnistream_sim.evaluation.records import EpisodeRecord, Latencies, TaskRecord
-from omnistream_sim.evaluation.scores import Rate, chain_rates, mean_interval, scores, timings, wilson
+from omnistream_sim.evaluation.scores import (
+    Rate,
+    chain_rates,
+    mean_interval,
+    paired_difference,
+    scores,
+    timings,
+    wilson,
+)
 
 CHAIN = ("a", "b", "c", "d", "e")
 
@@ -110,3 +118,18 @@ def test_share_of_time_outside():
     found = timings([episode(i, 1, seconds=seconds) for i in range(2)])
     assert found["share_outside"] == pytest.approx(0.05)
     assert found["seconds"]["total"] == 20.0
+
+
+def test_the_paired_difference_knows_how_often_the_two_disagree() -> None:
+    alike = [(True, True)] * 60 + [(False, False)] * 40
+    difference, (low, high) = paired_difference(alike)
+    assert difference == 0 and low == pytest.approx(-high) and high < 0.02, "the same in every episode"
+    split = [(True, False)] * 20 + [(False, True)] * 20 + [(True, True)] * 40 + [(False, False)] * 20
+    difference, (low, high) = paired_difference(split)
+    assert difference == 0 and high > 0.1, "the same rate, and hardly an episode alike"
+    # Agresti and Min (2005), by hand: 9 gained, 1 lost of 100.
+    difference, (low, high) = paired_difference([(False, True)] * 9 + [(True, False)] + [(True, True)] * 90)
+    half = 1.959964 * math.sqrt(11 - 64 / 102) / 102
+    assert difference == pytest.approx(0.08)
+    assert (low, high) == (pytest.approx(8 / 102 - half), pytest.approx(8 / 102 + half))
+    assert paired_difference([])[1] == (-1.0, 1.0)

@@ -108,6 +108,8 @@ class Recorder(Node):
         """Why the perception node cannot work, while it says so."""
         self.description = ""
         """What it said of itself when it was active."""
+        self.backbone = ""
+        """Hash of the backbone that perception runs; "" before its first features."""
         self.camera_counters: dict[str, str] = {}
         self.counts = dict.fromkeys(("image", "depth", "features", "odometry"), 0)
         self.last_result = time.monotonic()
@@ -163,6 +165,8 @@ class Recorder(Node):
         delay_ms = (self.get_clock().now().nanoseconds - stamp) * 1e-6
         if name in self.counts:
             self.counts[name] += 1
+        if name == "features":
+            self.backbone = message.model_hash
         if name in RESULTS:
             self.last_result = time.monotonic()
             self.first_result = self.first_result or self.last_result

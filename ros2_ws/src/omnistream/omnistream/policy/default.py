@@ -6,7 +6,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from omnistream.errors import CheckpointError
-from omnistream.weights.files import home_expanded
 
 DEFAULT = "default"
 DEFAULT_POLICY = Path(__file__).resolve().parent.parent / "assets" / "default_policy"
@@ -27,4 +26,6 @@ def policy_folder(named: str | Path) -> Path:
 
     A folder that has this very name is written ./default. CheckpointError where there is no default policy.
     """
+    from omnistream.weights.files import home_expanded  # loads torch, which who starts nodes does not wait for
+
     return default_policy() if named == DEFAULT else home_expanded(named)
