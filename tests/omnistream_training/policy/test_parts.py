@@ -13,15 +13,25 @@ import torch
 
 from omnistream.contract import Contract
 from omnistream.episodes import open_dataset
-from omnistream.errors import ContractError
+from omnistream.errors import ConfigError, ContractError, InputError
 from omnistream.policy.network import PolicyOutput
 from omnistream.policy.scaling import ActionScaling
 from omnistream.policy.tokens import WordTokens
+from omnistream_training.policy.ahead import Ahead
 from omnistream_training.policy.config import Noise, PolicyData, PolicyLoss, PolicyRunConfig
 from omnistream_training.policy.features import FeatureTable
+from omnistream_training.policy.fitting import shortened
 from omnistream_training.policy.loss import policy_loss
 from omnistream_training.policy.presets import PRESETS, preset
-from omnistream_training.policy.samples import Samples, Track, read_tracks, split, used_contract, with_statistics
+from omnistream_training.policy.samples import (
+    Batch,
+    Samples,
+    Track,
+    read_tracks,
+    split,
+    used_contract,
+    with_statistics,
+)
 
 
 def make_track(number: int, length: int, text: str = "go", first: int = 0) -> Track:
@@ -88,6 +98,35 @@ def test_a_batch_is_a_function_of_seed_and_step() -> None:
     assert (a.state == mean).any() and not (a.state == mean).all()
 
 
+def test_batches_made_ahead_are_the_same_ones_and_so_is_what_goes_wrong() -> None:
+    samples, std = make_samples(make_track(0, 20), make_track(1, 30, first=20)), torch.ones(1)
+
+    def draw(step: int) -> Batch:
+        if step == 9:
+            raise InputError("the disk is gone")
+        return samples.draw(step, 8, 3, Noise(state=0.1), std)
+
+    with Ahead(draw, 4, 12) as ahead:
+        for step in range(4, 9):
+            found, alone = ahead.batch(step), draw(step)
+            assert torch.equal(found.visual[0], alone.visual[0])
+            assert found.state is not None and alone.state is not None and torch.equal(found.state, alone.state)
+        with pytest.raises(InputError, match="disk is gone"):
+            ahead.batch(9)
+
+
+def test_a_run_is_cut_down_to_the_time_there_is() -> None:
+    whole = preset("tabletop_default")
+    assert shortened(whole, 0.1, 1000) == whole
+    short = shortened(whole, 0.1, 10)
+    assert short.steps == 5520 and short.eval_every == 460 and short.save_every == 230 and short.optim.warmup == 23
+    assert dataclasses.replace(short, steps=1) == dataclasses.replace(
+        whole, steps=1, eval_every=460, save_every=230, optim=short.optim
+    )
+    with pytest.raises(ConfigError, match="too short for a step"):
+        shortened(whole, 10.0, 0.1)
+
+
 def test_whole_episodes_of_every_instruction_are_held_out() -> None:
     tracks = [make_track(i, 5, f"task {i % 4}") for i in range(40)]
     train, held = split(tracks, 0.1, seed=0)
@@ -125,7 +164,7 @@ def test_the_papers_presets_are_theirs() -> None:
         assert run.loss == PolicyLoss(delta=1.0, gripper=0.01) and run.data.squeeze == 0.65 and not run.data.state
         assert run.policy.trunk == "decoder" and run.policy.head.widths == (1024, 512, 256)
     assert bridge.data.scaling == "quantile"
-    assert set(PRESETS) == {"tabletop_tiny", "tabletop", "calvin_abc", "calvin_small", "bridge"}
+    assert set(PRESETS) == {"tabletop_tiny", "tabletop", "tabletop_default", "calvin_abc", "calvin_small", "bridge"}
 
 
 @pytest.mark.parametrize(

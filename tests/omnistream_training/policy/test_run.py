@@ -19,11 +19,13 @@ from omnistream.model.omnistream import OmniStream
 from omnistream.policy import PolicySession, load_policy
 from omnistream.weights import model_hash, random_model, save_model
 from omnistream_training import cli
+from omnistream_training.config_file import load_config
 from omnistream_training.journal import read_journal
 from omnistream_training.policy.building import prepare
 from omnistream_training.policy.command import PolicyWhere, run_policy
 from omnistream_training.policy.config import PolicyRunConfig
 from omnistream_training.policy.trainer import PolicyTrainer
+from omnistream_training.running import CONFIG
 from tests.omnistream_training.policy.conftest import LEFT, RIGHT, train, write_pushes
 
 
@@ -159,6 +161,18 @@ def test_another_configuration_backbone_or_data_set_does_not_go_on(
     write_pushes(data, seed=1)
     with pytest.raises(CheckpointError, match="data 0"):
         run_policy(config, run, where)
+
+
+def test_a_new_run_is_cut_down_and_goes_on_as_it_was_cut(
+    config: PolicyRunConfig, where: PolicyWhere, tmp_path: Path
+) -> None:
+    long = dataclasses.replace(config, steps=10**7, eval_every=0)
+    assert run_policy(long, tmp_path / "run", where, fit_minutes=0.02)
+    kept = load_config(tmp_path / "run" / CONFIG, config)
+    assert 1 <= kept.steps < 10**4 and kept.data == config.data
+    assert run_policy(kept, tmp_path / "run", where, fit_minutes=5)
+    with pytest.raises(ConfigError, match="differs in .*steps"):
+        run_policy(long, tmp_path / "run", where, fit_minutes=5)
 
 
 def test_a_damaged_state_falls_back_to_the_one_before(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -186,7 +187,7 @@ class Samples:
             state = torch.where(blank, self.mean_state.to(state.device), state)
         return dataclasses.replace(batch, words=words, known=known, state=state)
 
-    @property
+    @cached_property
     def mean_state(self) -> Tensor:
         """[S]: what a blanked state is replaced by."""
         return torch.from_numpy(np.concatenate([track.state for track in self.tracks]).mean(0))

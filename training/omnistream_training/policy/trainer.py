@@ -35,11 +35,13 @@ from omnistream_training.journal import Journal, duration, read_journal
 from omnistream_training.learner import Progress
 from omnistream_training.meter import Meter
 from omnistream_training.optim import rate_at
+from omnistream_training.policy.ahead import Ahead
 from omnistream_training.policy.building import Setup
 from omnistream_training.policy.config import PolicyRunConfig
 from omnistream_training.policy.learner import PolicyLearner
 from omnistream_training.policy.offline import Offline, summary, table
 from omnistream_training.policy.overlay import compare, draw_overlays, write_video
+from omnistream_training.policy.samples import Batch
 
 STATE_VERSION = 1
 HELD_OUT = (
@@ -88,22 +90,21 @@ class PolicyTrainer:
         device = learner.device
         self.journal.write("start", progress.step, device=str(device), threads=torch.get_num_threads())
         meter = Meter(device)
-        while progress.step < last and not stop() and (deadline is None or time.monotonic() < deadline):
-            with meter.waiting():
-                batch = self.setup.train.draw(
-                    progress.step, config.batch, config.seed, config.noise, learner.network.state_std
-                )
-            meter.add(progress.step, 0, learner.gradient(batch), len(batch))
-            if device.type == "cpu":
-                self._check(meter)
-            learner.update()
-            if progress.step % config.log_every == 0 or progress.step == last:
-                self._log(meter)
-            if config.eval_every and progress.step % config.eval_every == 0 and progress.step < config.steps:
-                with meter.pausing():
-                    self.evaluate()
-            if progress.step % config.save_every == 0:
-                self._save(meter)
+        with Ahead(self._draw, progress.step, last) as ahead:
+            while progress.step < last and not stop() and (deadline is None or time.monotonic() < deadline):
+                with meter.waiting():
+                    batch = ahead.batch(progress.step)
+                meter.add(progress.step, 0, learner.gradient(batch), len(batch))
+                if device.type == "cpu":
+                    self._check(meter)
+                learner.update()
+                if progress.step % config.log_every == 0 or progress.step == last:
+                    self._log(meter)
+                if config.eval_every and progress.step % config.eval_every == 0 and progress.step < config.steps:
+                    with meter.pausing():
+                        self.evaluate()
+                if progress.step % config.save_every == 0:
+                    self._save(meter)
         finished = progress.step >= config.steps
         if finished and not self._ended():
             self.evaluate(kind="end")
@@ -166,6 +167,10 @@ class PolicyTrainer:
         setup = self.setup
         told = {"step": self.progress.step, "setup": setup.description, **setup.identity, **(training or {})}
         return LoadedPolicy(self.learner.network, setup.tokens, setup.contract, setup.scaling, told)
+
+    def _draw(self, step: int) -> Batch:
+        config = self.config
+        return self.setup.train.draw(step, config.batch, config.seed, config.noise, self.learner.network.state_std)
 
     def _write(self, folder: Path, training: dict[str, Any] | None = None) -> None:
         language_model = self.config.language_model if self.config.policy.language.pretrained else None
