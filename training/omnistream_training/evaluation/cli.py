@@ -14,12 +14,12 @@ from typing import Annotated, Any
 
 import tyro
 
-from omnistream.errors import CheckpointError, ConfigError, EngineError, InputError
+from omnistream.cli.exits import OK, Exits
 from omnistream_training.evaluation.options import Geometry, Twins
 from omnistream_training.evaluation.probe.options import Probe
 
-OK, DAMAGED, USAGE, INPUT, CHECKPOINT, HERE, OUTPUT, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 130
-DIFFERENT = DAMAGED
+DAMAGED = DIFFERENT = 1
+"""Exit code of a finding."""
 Data = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
 
 
@@ -175,23 +175,14 @@ def main(args: list[str] | None = None) -> int:
         "policy-card": policy_card,
         "protocols": protocols,
     }
-    try:
+
+    def command() -> int:
         chosen = tyro.extras.subcommand_cli_from_dict(
             commands, prog="omnistream-eval", description=__doc__, args=args, config=(tyro.conf.FlagCreatePairsOff,)
         )
         return _run(chosen) if isinstance(chosen, (Geometry, Probe, Twins)) else int(chosen)
-    except KeyboardInterrupt:
-        return _fail(INTERRUPTED, "interrupted; run the same command again to go on")
-    except ConfigError as error:
-        return _fail(USAGE, error)
-    except CheckpointError as error:
-        return _fail(CHECKPOINT, error)
-    except EngineError as error:
-        return _fail(HERE, error)
-    except InputError as error:
-        return _fail(INPUT, error)
-    except OSError as error:
-        return _fail(OUTPUT, error)
+
+    return Exits("omnistream-eval", "interrupted; run the same command again to go on").run(command)
 
 
 def _run(options: Geometry | Probe | Twins) -> int:
@@ -218,11 +209,6 @@ def _look(data: Path, out: Path, name: str) -> tuple[Any, Any]:
 
     rules = protocol(name)
     return survey_all(Plan(data=data, out=out, protocol=rules, lengths=(rules.count or ALL,), on_error="skip")), rules
-
-
-def _fail(code: int, error: object) -> int:
-    print(f"omnistream-eval: {error}", file=sys.stderr)
-    return code
 
 
 if __name__ == "__main__":

@@ -25,14 +25,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from omnistream.cli.report import environment, one_sentence, write_report
-from omnistream.errors import CheckpointError, ConfigError, ContractError, EngineError, InputError
+from omnistream.cli.exits import OK, Exits
+from omnistream.cli.report import environment, write_report
+from omnistream.errors import ConfigError
 
 if TYPE_CHECKING:
     from omnistream.replay.run import Job, Result
 
 MADE_BY = "omnistream-replay"
-OK, DIFFERENT, USAGE, INPUT, CHECKPOINT, HERE, OUTPUT, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 130
+DIFFERENT = 1
+"""Exit code: not equal to the live run."""
+EXITS = Exits(MADE_BY)
 
 
 @dataclass(frozen=True)
@@ -97,24 +100,7 @@ class Options:
 def main(argv: list[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     options = tyro.cli(Options, args=argv, prog=MADE_BY, description=__doc__)
-    try:
-        return _run(options)
-    except KeyboardInterrupt:
-        return _fail(INTERRUPTED, "interrupted")
-    except ConfigError as error:
-        return _fail(USAGE, error)
-    except (CheckpointError, ContractError) as error:
-        return _fail(CHECKPOINT, error)
-    except EngineError as error:
-        return _fail(HERE, error)
-    except InputError as error:
-        from omnistream.io.extras import MissingExtra
-
-        return _fail(HERE if isinstance(error, MissingExtra) else INPUT, error)
-    except OSError as error:
-        return _fail(OUTPUT, error)
-    except (RuntimeError, MemoryError) as error:  # what torch and allocators raise: out of memory, device lost, ...
-        return _fail(HERE, f"cannot run here: {one_sentence(error)}")
+    return EXITS.run(lambda: _run(options))
 
 
 def _run(options: Options) -> int:
@@ -198,11 +184,6 @@ def _verdict(result: Result) -> list[str]:
     for output, counts in r["recorded_commands"].items():
         lines.append(f"bag      {output}: {counts['equal']} of {counts['in_bag']} recorded messages are equal")
     return lines
-
-
-def _fail(code: int, error: object) -> int:
-    print(f"{MADE_BY}: {error}", file=sys.stderr)
-    return code
 
 
 if __name__ == "__main__":

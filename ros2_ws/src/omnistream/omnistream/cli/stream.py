@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from omnistream.cli.report import one_sentence
-from omnistream.errors import CheckpointError, ConfigError, EngineError, InputError
+from omnistream.cli.exits import INPUT, INTERRUPTED, OK, Exits
+from omnistream.errors import ConfigError
 from omnistream.io.results_folder import PRODUCTS, REPORT, SHEET, existing_results, remove_results
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 MADE_BY = "omnistream-stream"
 MAX_THREADS = 1024
 """More than any machine has cores; far above that, OpenMP brings the process down instead of refusing."""
-OK, USAGE, INPUT, CHECKPOINT, HERE, OUTPUT, INTERRUPTED = 0, 2, 3, 4, 5, 6, 130
+EXITS = Exits(MADE_BY)
 
 
 @dataclass(frozen=True)
@@ -105,27 +105,7 @@ class Options:
 def main(argv: list[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     options = tyro.cli(Options, args=argv, prog=MADE_BY, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,))
-    try:
-        return _run(options)
-    except KeyboardInterrupt:
-        return _fail(INTERRUPTED, "interrupted")
-    except ConfigError as error:
-        return _fail(USAGE, error)
-    except CheckpointError as error:
-        return _fail(CHECKPOINT, error)
-    except EngineError as error:
-        return _fail(HERE, error)
-    except InputError as error:
-        from omnistream.io.extras import MissingExtra
-
-        return _fail(HERE if isinstance(error, MissingExtra) else INPUT, error)
-    except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  or Python complains once more when it flushes at exit
-        return _fail(OUTPUT, "standard output was closed by its reader")
-    except OSError as error:
-        return _fail(OUTPUT, f"{options.out}: {error}")
-    except (RuntimeError, MemoryError) as error:  # what torch and allocators raise: out of memory, device lost, ...
-        return _fail(HERE, f"cannot run here: {one_sentence(error)}")
+    return EXITS.run(lambda: _run(options), options.out)
 
 
 def _run(options: Options) -> int:
@@ -146,8 +126,8 @@ def _run(options: Options) -> int:
     summary = run.run()
     print(_table(summary, out))
     if summary.state == "interrupted":
-        return _fail(INTERRUPTED, "interrupted; what was done by then is kept")
-    return _fail(INPUT, summary.error) if summary.error else OK
+        return EXITS.fail(INTERRUPTED, "interrupted; what was done by then is kept")
+    return EXITS.fail(INPUT, summary.error) if summary.error else OK
 
 
 def _out_folder(options: Options) -> Path:
@@ -203,11 +183,6 @@ def _table(summary: Summary, out: Path) -> str:
     lines += ["", *(f"note: {note}" for note in summary.notes)]
     lines += [f"wrote {', '.join([*summary.files, REPORT])} in {out}"]
     return "\n".join(lines)
-
-
-def _fail(code: int, error: object) -> int:
-    print(f"{MADE_BY}: {error}", file=sys.stderr)
-    return code
 
 
 if __name__ == "__main__":
