@@ -12,7 +12,8 @@
 RUN is the run's directory. Given a run that exists, it goes on. Every field of the configuration is an option.
 
 exit codes: 0 finished; 1 stopped before the end (start it again to go on); 2 wrong usage; 3 data cannot be read;
-4 a checkpoint cannot be used; 7 a loss was not finite (the message names the step)
+4 a checkpoint cannot be used; 7 a loss was not finite (the message names the step). Under torchrun a run that was
+stopped is 0 as well: all others are failures to it, which it reports, tries again (--max-restarts), and ends with 1
 """
 
 from __future__ import annotations
@@ -28,12 +29,13 @@ import tyro
 
 from omnistream.errors import CheckpointError, ConfigError, ContractError, InputError
 from omnistream_training.config import TrainConfig
+from omnistream_training.distributed import exit_code
 from omnistream_training.geometry import NotFiniteError
 from omnistream_training.presets import preset
 from omnistream_training.running import Where, run_geometry
 from omnistream_training.starting import starting_point
 
-FINISHED, STOPPED, USAGE, DATA, CHECKPOINT, NOT_FINITE = 0, 1, 2, 3, 4, 7
+FINISHED, USAGE, DATA, CHECKPOINT, NOT_FINITE = 0, 2, 3, 4, 7
 COMMANDS = {"geometry": "default-cpu", "heads": "heads"}
 """Command and its preset."""
 POLICY, PRETRAIN, ABLATION, COST, DATA_SETS = "policy", "pretrain", "ablation", "cost", "datasets"
@@ -94,19 +96,19 @@ class Options:
 def _policy(arguments: list[str]) -> int:
     from omnistream_training.policy.command import run_command
 
-    return FINISHED if run_command(arguments) else STOPPED
+    return exit_code(run_command(arguments))
 
 
 def _pretrain(arguments: list[str]) -> int:
     from omnistream_training.pretrain.command import run_command
 
-    return FINISHED if run_command(arguments) else STOPPED
+    return exit_code(run_command(arguments))
 
 
 def _ablation(arguments: list[str]) -> int:
     from omnistream_training.ablation.command import run_command
 
-    return FINISHED if run_command(arguments) else STOPPED
+    return exit_code(run_command(arguments))
 
 
 def _cost(arguments: list[str]) -> int:
@@ -143,7 +145,7 @@ def _run(command: str, arguments: list[str]) -> int:
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, freeze_backbone=True))
     made_by = f"omnistream-train {command} --preset {name}"
     finished = run_geometry(config, options.run.expanduser(), options.where, fit_minutes=options.fit, made_by=made_by)
-    return FINISHED if finished else STOPPED
+    return exit_code(finished)
 
 
 if __name__ == "__main__":

@@ -69,8 +69,7 @@ class Processes:
         """Part from the others and, where there are others, end this process with `code`.
 
         Who leaves first takes connections with it that others still use, and gloo's threads do not always survive the
-        interpreter's teardown, which torchrun would take for a failure and start everybody anew. So it would a code
-        other than 0: where it may restart (--max-restarts), the code is 0.
+        interpreter's teardown, which torchrun would take for a failure and start everybody anew.
         """
         if self.world == 1:
             return
@@ -78,7 +77,7 @@ class Processes:
         dist.destroy_process_group()
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(code if os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") == "0" else 0)
+        os._exit(code)
 
 
 def join(device: str) -> Processes:
@@ -105,6 +104,14 @@ def join(device: str) -> Processes:
         backend = "nccl" if device.startswith("cuda") else "gloo"
         dist.init_process_group(backend, rank=rank, world_size=world, timeout=PATIENCE)
     return Processes(rank, world, device)
+
+
+def exit_code(finished: bool) -> int:
+    """Of a process whose run is finished (0), or was stopped and can go on (1; under torchrun 0 too).
+
+    torchrun takes every other code for a failure: it would report one, or start everybody anew (--max-restarts).
+    """
+    return 0 if finished or dist.is_torchelastic_launched() else 1
 
 
 def world_size() -> int:

@@ -121,19 +121,21 @@ def test_losing_a_process_costs_the_steps_since_the_last_state(shared: PretrainC
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("restarts", [0, 1])
-def test_a_run_that_was_stopped_is_not_started_anew(tmp_path: Path, restarts: int) -> None:
-    """Its time was over: torchrun, told to mend failures, must not take that for one."""
+@pytest.mark.parametrize(("processes", "restarts"), [(2, 0), (2, 1), (1, 1)])
+def test_a_run_that_was_stopped_is_no_failure_to_torchrun(tmp_path: Path, processes: int, restarts: int) -> None:
+    """Its time was over: nothing is to be reported, and nobody started anew."""
     child = tmp_path / "child.py"
     child.write_text(
-        "from omnistream_training.distributed import join\n"
+        "import sys\n"
+        "from omnistream_training.distributed import exit_code, join\n"
         "processes = join('cpu')\n"
         f"open(rf'{tmp_path}/log', 'a').write(f'{{processes.rank}}\\n')\n"
-        "processes.leave(1)\n"
+        "processes.leave(exit_code(False))\n"
+        "sys.exit(exit_code(False))\n"
     )
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
-    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     words += ["--max-restarts", str(restarts), str(child)]
     done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=250)
-    assert (done.returncode == 0) == (restarts > 0), done.stderr[-2000:]
-    assert sorted((tmp_path / "log").read_text().split()) == ["0", "1"], "each was started once"
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert sorted((tmp_path / "log").read_text().split()) == ["0", "1"][:processes], "each was started once"

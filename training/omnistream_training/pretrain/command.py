@@ -25,7 +25,7 @@ import tyro
 
 from omnistream.errors import ConfigError
 from omnistream_training.config_file import save_config
-from omnistream_training.distributed import Processes, join
+from omnistream_training.distributed import Processes, exit_code, join
 from omnistream_training.pretrain.config import PretrainConfig
 from omnistream_training.pretrain.presets import preset
 from omnistream_training.pretrain.trainer import PretrainTrainer
@@ -87,7 +87,7 @@ def run_pretrain(config: PretrainConfig, run: Path, where: Where, *, made_by: st
         f"{_machines(processes)}; step {trainer.progress.step} of {config.steps}; everything is in {run}"
     )
     finished = train(trainer, where, start)
-    processes.leave(0 if finished else 1)
+    processes.leave(exit_code(finished))
     return finished
 
 
