@@ -80,7 +80,8 @@ class Sampler:
         origins = list(dict.fromkeys(sample.origin or sample.name for sample in samples))
         if len(origins) > 1:
             kept = set(origins[-max(1, len(origins) // HELD_OUT_EVERY) :])
-            training, held_out = [], []
+            training: list[Sample] = []
+            held_out: list[Sample] = []
             for sample in samples:
                 (held_out if (sample.origin or sample.name) in kept else training).append(sample)
             return _Split(samples, training, held_out)
