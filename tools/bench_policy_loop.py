@@ -42,7 +42,7 @@ REAL = 0.97
 
 
 def main() -> int:
-    """The command. Exit codes: 0 measured; 1 with --check: not as wanted; 2 it cannot be measured."""
+    """The command. Exit codes: 0 measured; 1 with --check: not as wanted; 2 it cannot be measured; 130 stopped."""
     options = _parser().parse_args()
     try:
         robot = open_robot(
@@ -57,6 +57,9 @@ def main() -> int:
     except OmniStreamError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to go on", file=sys.stderr)
+        return 130
     path = options.out / "loop.json"
     write_report(path, numbers | {"environment": environment()})
     print(f"\n{table(numbers)}\n\n{path}")
