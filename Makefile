@@ -95,7 +95,9 @@ policy-default: setup  ## the default policy from nothing; goes on where it stop
 
 eval-policy-default: setup  ## POLICY's policy, else the shipped one, beside what it has to reach; writes build/policy
 	@$(BIN)/python tools/eval_policy.py --policy "$(or $(wildcard $(POLICY)/policy),default)" \
-	  $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(ARGS)
+	  $(if $(WEIGHTS),--weights "$(WEIGHTS)") --control \
+  $(if $(wildcard $(POLICY)/control-random/report.json),"random=$(POLICY)/control-random/best$(comma)$(POLICY)/random-weights") \
+  $(if $(wildcard $(POLICY)/control-pixels/report.json),"pixels=$(POLICY)/control-pixels/best") $(ARGS)
 
 policy-card: setup  ## docs/policy_card.md from POLICY=<folder of policy-default> and the acceptance in build/policy
 	@$(BIN)/omnistream-eval policy-card "$(POLICY)" --results build/policy/acceptance.json --out docs/policy_card.md

@@ -171,7 +171,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--controls", type=int, default=EPISODES, help=f"starts per kind of the other parts; default {EPISODES}"
     )
-    parser.add_argument("--control", nargs="+", default=[], metavar="NAME=POLICY[,WEIGHTS]")
+    parser.add_argument("--control", nargs="*", default=[], metavar="NAME=POLICY[,WEIGHTS]")
     parser.add_argument("--execute", type=int, default=4, help="steps of a chunk before it is asked again; default 4")
     parser.add_argument("--seed", type=int, default=0, help="another one, other starts")
     parser.add_argument("--workers", type=int, default=2, help="processes; default 2")

@@ -60,7 +60,7 @@ def blank_rows(report: Report, chance: float) -> list[Row]:
     """Told nothing. chance: of somebody who does any possible task at random."""
     rate = _pooled(report)
     low, high = rate.interval
-    has_to = f"95 % contain {_percent(chance)}, a task picked at random"
+    has_to = f"interval contains {_percent(chance)}"
     accepted = _whole(report) and low <= chance <= high
     return [_rate_row("told nothing", rate, has_to, accepted, beside={"picked at random": _percent(chance)})]
 

@@ -4,6 +4,7 @@
     OUT/demos-0, demos-1, ...   demonstrations of the tabletop's seven kinds of task, by `omnistream-sim demos tabletop`
     OUT/features, OUT/run       features and training, by `omnistream-train policy --preset tabletop_default`
     OUT/policy                  the best policy of the run, float16: what is shipped
+    OUT/control-*               with --controls: the same, on features of random weights, and on pixels
     OUT/cost.json               seconds that each of these took, all starts together
 
 Kill it when you like: the same command goes on. Several sets of demonstrations instead of one, so that more can be
@@ -33,7 +34,7 @@ from omnistream.errors import ConfigError, OmniStreamError
 from omnistream.io.files import write_bytes
 from omnistream.policy.checkpoint import load_policy, save_policy
 from omnistream.policy.vision import tapped_blocks
-from omnistream.weights import load_model
+from omnistream.weights import load_model, random_model, save_model
 from omnistream.weights.default import DEFAULT_WEIGHTS
 from omnistream_training.config_file import load_config
 from omnistream_training.journal import duration
@@ -70,6 +71,8 @@ def check(options: argparse.Namespace) -> None:
     """ConfigError or CheckpointError for what would stop the recipe hours later."""
     if importlib.util.find_spec("pybullet") is None:
         raise ConfigError("the demonstrations need PyBullet: pip install 'omnistream[sim]' (Python 3.11)")
+    if options.demos_only:
+        return
     if options.weights is None and not DEFAULT_WEIGHTS.is_dir():
         raise ConfigError(
             "no default weights are shipped with this version, and a policy belongs to the weights whose features it "
@@ -83,6 +86,7 @@ def make(options: argparse.Namespace, work: Work, deadline: float | None) -> int
     """Everything that is not there yet; the exit code."""
     demos = [options.out / f"demos-{number}" for number in range(options.sets)]
     run = options.out / "run"
+    trained = finished(run, demos)
     for number, folder in enumerate(demos):
         if folder.exists():
             continue
@@ -91,17 +95,37 @@ def make(options: argparse.Namespace, work: Work, deadline: float | None) -> int
         words += ["--static", options.static, "--gripper", options.gripper, "--workers", options.workers]
         if not work.run(folder.name, "omnistream_sim.cli", *words):
             return STOPPED
-    if not finished(run, demos):
+    if options.demos_only:
+        return FINISHED
+    if not trained:
         work.say("2/3 features and training")
-        words = ["policy", run, "--preset", PRESET, "--cache", options.out / "features", "--data.folders", *demos]
-        words += ["--backbone", options.weights.resolve()] if options.weights else []
+        words = ["--backbone", options.weights.resolve()] if options.weights else []
         words += ["--fit", options.minutes] if options.minutes else []
-        words += ["--stop-after", max(0.0, deadline - time.monotonic()) / 60] if deadline else []
-        if not work.run("training", "omnistream_training.cli", *words, *options.train, may_stop=True):
+        if not work.train(run, demos, [*words, *options.train], deadline):
             return STOPPED
     size = ship(run / "best", options.out / "policy")
     work.say(f"3/3 {options.out / 'policy'}: {size:.1f} MiB; does it do what is asked of it? make eval-policy-default")
-    return FINISHED
+    return STOPPED if options.controls and not make_controls(options, work, demos, deadline) else FINISHED
+
+
+def make_controls(options: argparse.Namespace, work: Work, demos: Sequence[Path], deadline: float | None) -> bool:
+    """What are the features worth? As many steps on those of a random backbone of the same shape, and on pixels."""
+    random = options.out / "random-weights"
+    if not random.exists():
+        config = load_model(options.weights or DEFAULT_WEIGHTS).config
+        save_model(random_model(config, seed=0), random, made_by="make policy-default: a control")
+    eyes = {
+        "random": ["--backbone", random.resolve()],
+        "pixels": ["--policy.vision.source", "pixels", "--policy.vision.taps"],
+    }
+    steps = load_config(options.out / "run" / CONFIG, preset(PRESET)).steps
+    for name, words in eyes.items():
+        run = options.out / f"control-{name}"
+        if not finished(run, demos):
+            work.say(f"control: {name}")
+            if not work.train(run, demos, [*words, *options.train, "--steps", steps], deadline):
+                return False
+    return True
 
 
 def finished(run: Path, demos: Sequence[Path]) -> bool:
@@ -174,6 +198,12 @@ class Work:
             return False
         raise CommandFailed(f"{module} {' '.join(map(str, words))}: exit code {child.returncode}")
 
+    def train(self, run: Path, demos: Sequence[Path], more: Sequence[object], deadline: float | None) -> bool:
+        """`omnistream-train policy` in `run` on these demonstrations; whether it is finished."""
+        words = ["policy", run, "--preset", PRESET, "--cache", self.out / "features", "--data.folders", *demos, *more]
+        words += ["--stop-after", max(0.0, deadline - time.monotonic()) / 60] if deadline else []
+        return self.run(run.name, "omnistream_training.cli", *words, may_stop=True)
+
     def _cost(self, stage: str) -> dict[str, float]:
         path = self.out / "cost.json"
         found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
@@ -220,6 +250,10 @@ def _options(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--episodes", type=int, default=EPISODES, help=f"per set; default {EPISODES}")
     parser.add_argument("--static", type=int, default=STATIC, help=f"pixels, camera at the table; default {STATIC}")
     parser.add_argument("--gripper", type=int, default=GRIPPER, help=f"pixels, camera on the hand; default {GRIPPER}")
+    parser.add_argument(
+        "--demos-only", action="store_true", help="stop after the demonstrations, which need no weights"
+    )
+    parser.add_argument("--controls", action="store_true", help="also train what it is compared with")
     parser.add_argument("--workers", type=int, default=2, help="processes that demonstrate; default 2")
     options = parser.parse_args(argv[:cut])
     options.train = argv[cut + 1 :]

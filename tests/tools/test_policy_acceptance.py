@@ -86,7 +86,7 @@ def test_told_nothing_it_must_be_as_good_as_picking_at_random_neither_better_nor
     judge: Any, solved: int, accepted: bool
 ) -> None:
     (row,) = judge.blank_rows(report(share("lift_red", solved, 100)), 0.08)
-    assert row["accepted"] is accepted and row["has_to"] == "95 % contain 8.0 %, a task picked at random"
+    assert row["accepted"] is accepted and row["has_to"] == "interval contains 8.0 %"
 
 
 def test_told_another_task_it_does_that_and_not_the_first(judge: Any) -> None:

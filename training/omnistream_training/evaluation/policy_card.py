@@ -71,7 +71,7 @@ def _about(folder: Path, policy: LoadedPolicy) -> list[str]:
     units = ", ".join(f"{dimension.name} {dimension.unit}" for dimension in contract.action.dimensions)
     seen = f"pictures of about {vision.image_size} x {vision.image_size} pixels"
     if vision.source == "backbone":
-        taps = f" and of taps {', '.join(map(str, vision.taps))}" if vision.taps else ""
+        taps = f" and of the heads' tap {' and '.join(map(str, vision.taps))}" if vision.taps else ""
         seen = f"CLS and patches of the last block{taps}, from {seen}; memory {vision.stream}"
     rows = [
         ("what it is", f"a language-conditioned policy on frozen streaming features, trunk {config.trunk}"),
@@ -109,7 +109,7 @@ def _cost(folder: Path, config: PolicyRunConfig, run: Report) -> list[str]:
     spent = read_report(folder / "cost.json")
     stages = {
         "demonstrations": [stage for stage in spent if stage.startswith("demos-")],
-        "features and training": [stage for stage in spent if stage == "training"],
+        "features and training": [stage for stage in spent if stage == "run"],
     }
     rows = []
     for stage, names in stages.items():
@@ -129,6 +129,9 @@ def _accepted(report: Report) -> list[str]:
     about = f"{report['episodes']} starts per kind that no demonstration has, {report['chains']} chains, "
     about += f"{report['controls']} starts per kind where it is told nothing or another task; of each chunk the first "
     about += f"{report['execute']} steps are executed; `make eval-policy-default`, {report['environment']['time']}."
+    if "policy_ms" in report:
+        took = report["policy_ms"]
+        about += f" An answer took {took['p50']:.0f} ms (p90 {took['p90']:.0f}), seeing a picture included."
     left = [f"Left out: {', '.join(report['left_out'])}.", ""] if report["left_out"] else []
     heading = ["## Closed loop, each number beside what it has to be", ""]
     return [*heading, *markdown_table(("", "measured, 95 %", "has to be", "", "beside it"), rows), "", about, "", *left]

@@ -31,7 +31,7 @@ from omnistream.policy.checkpoint import LoadedPolicy, load_policy, save_policy
 from omnistream_training.checkpointing import averaged, read_state, write_state
 from omnistream_training.config_file import config_to_dict
 from omnistream_training.geometry import NotFiniteError
-from omnistream_training.journal import Journal, duration, read_journal
+from omnistream_training.journal import Journal, duration, processor, read_journal
 from omnistream_training.learner import Progress
 from omnistream_training.meter import Meter
 from omnistream_training.optim import rate_at
@@ -154,7 +154,7 @@ class PolicyTrainer:
             "config": config_to_dict(self.config),
             "machine": {
                 "system": platform.platform(),
-                "processor": platform.machine(),
+                "processor": processor(),
                 "device": str(self.learner.device),
             },
             "versions": {"omnistream": omnistream.__version__, "torch": torch.__version__},
