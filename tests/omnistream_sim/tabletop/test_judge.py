@@ -3,17 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 pytest.importorskip("rclpy", reason="needs rclpy: pip install -e '.[ros]'")
 pytest.importorskip("pybullet", reason='needs PyBullet: pip install "omnistream[sim]" on Python 3.11')
 
+from geometry_msgs.msg import TwistStamped, Vector3
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image, JointState
-from std_msgs.msg import Float64MultiArray
+from std_msgs.msg import Float64, Float64MultiArray, Header
 from std_srvs.srv import Trigger
 
 from omnistream.errors import ConfigError
@@ -23,6 +25,7 @@ from omnistream_ros.images import stamp_to_ns
 from omnistream_ros.testing import Graph
 from omnistream_sim.tabletop.benchmark import FIRST_SEED, tabletop_benchmark
 from omnistream_sim.tabletop.demos import STATE
+from omnistream_sim.tabletop.env import STEP, TURN
 from omnistream_sim.tabletop.expert import Expert
 from omnistream_sim.tabletop.judge import Judge, Verdict, assignment
 from omnistream_sim.tabletop.ros.simulator import SimulatorNode
@@ -80,8 +83,26 @@ def simulator(graph: Graph) -> Iterator[SimulatorNode]:
     node.stop()
 
 
+def relative(graph: Graph, action: NDArray[np.float64]) -> None:
+    message = Float64MultiArray(data=action.tolist())
+    graph.publish(Float64MultiArray, "/simulator/relative_action", message, "command")
+
+
+def twist(graph: Graph, action: NDArray[np.float64]) -> None:
+    """As the policy node commands: velocities in SI units, and the gripper by itself."""
+    message = TwistStamped(header=Header(frame_id="world"))
+    linear, angular = 20 * STEP * action[:3], 20 * TURN * action[3:6]
+    message.twist.linear = Vector3(x=linear[0], y=linear[1], z=linear[2])
+    message.twist.angular = Vector3(x=angular[0], y=angular[1], z=angular[2])
+    graph.publish(Float64, "/simulator/gripper_command", Float64(data=float(action[6])), "command")
+    graph.publish(TwistStamped, "/simulator/delta_twist_cmds", message, "command")
+
+
 @pytest.mark.ros
-def test_an_expert_solves_a_task_over_topics_and_is_told_so(graph: Graph, simulator: SimulatorNode) -> None:
+@pytest.mark.parametrize(("kind", "command"), [("drawer", relative), ("lift", twist)])
+def test_an_expert_solves_a_task_over_topics_and_is_told_so(
+    kind: str, command: Callable[..., None], graph: Graph, simulator: SimulatorNode
+) -> None:
     tasks: list[TaskStatus] = graph.collect(TaskStatus, "/simulator/task", "reliable:1000")
     states: list[JointState] = graph.collect(JointState, "/simulator/state", "reliable:1000")
     static: list[Image] = graph.collect(Image, "/static/image_raw", "reliable:100")
@@ -96,8 +117,8 @@ def test_an_expert_solves_a_task_over_topics_and_is_told_so(graph: Graph, simula
         answer = begin(**wrong)
         assert not answer.success and answer.message and simulator.episode == before, "refused, and nothing changed"
 
-    answer = begin(task="drawer", seed=FIRST_SEED)
-    wanted = assignment("drawer", FIRST_SEED)
+    answer = begin(task=kind, seed=FIRST_SEED)
+    wanted = assignment(kind, FIRST_SEED)
     assert answer.success and (answer.task, answer.instruction) == (wanted.task.name, wanted.instruction)
 
     def latest() -> TaskStatus | None:
@@ -113,9 +134,7 @@ def test_an_expert_solves_a_task_over_topics_and_is_told_so(graph: Graph, simula
                 state = simulator._live.state()
             action = None if state is None else expert.action(state)
             assert action is not None, "the expert gave up"
-            graph.publish(
-                Float64MultiArray, "/simulator/relative_action", Float64MultiArray(data=action.tolist()), "command"
-            )
+            command(graph, action)
     assert status is not None and status.state == TaskStatus.STATE_SOLVED and status.periods > 5
     graph.wait(lambda: tasks[-1].header.stamp != status.header.stamp, "the next moment")
     assert tasks[-1].state == TaskStatus.STATE_SOLVED and tasks[-1].periods == status.periods, "it stays solved"
