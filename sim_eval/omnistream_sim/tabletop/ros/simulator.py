@@ -7,12 +7,11 @@ import json
 import threading
 import time
 import traceback
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
-from geometry_msgs.msg import PoseStamped, TwistStamped
+from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Odometry
 from numpy.typing import NDArray
 from rclpy.duration import Duration
@@ -22,10 +21,10 @@ from rclpy.publisher import Publisher
 from rclpy.qos import ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image, JointState
-from std_msgs.msg import Float64, Float64MultiArray, String
+from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
-from omnistream.errors import ConfigError, InputError, OmniStreamError
+from omnistream.errors import ConfigError, OmniStreamError
 from omnistream_msgs.msg import TaskStatus
 from omnistream_msgs.srv import BeginTask
 from omnistream_ros.diagnostics import Diagnostics, Level, Report
@@ -38,10 +37,9 @@ from ..commander import Commander
 from ..judge import Assignment, assignment
 from ..live import LiveConfig, Moment, open_live
 from ..state import Start
+from .command_topics import CommandTopics
 from .judging import Judging
 from .messages import (
-    BASE,
-    TOOL,
     Frames,
     camera_messages,
     joint_message,
@@ -59,8 +57,6 @@ SETTLE_S = 0.3
 LAST_MESSAGE_S = 2.0
 TASK_QOS = "latched:20"
 """Somebody who counts moments shall not miss one for a hiccup."""
-REFUSED_FOR_S = 5.0
-"""So long diagnostics tell of a command that was refused."""
 
 
 class SimulatorNode(Node):
@@ -98,7 +94,6 @@ class SimulatorNode(Node):
         """Of the simulation: services begin episodes between two moments."""
         self._live = open_live(self._config)
         self._commander = Commander(p["rate"], p["command_timeout"])
-        self._refused, self._refused_at, self._refusals = "", -REFUSED_FOR_S, 0
         self._simulated_ns = 0
         self._before: dict[str, NDArray[np.float64]] = {}
         self._pace = Pace()
@@ -106,13 +101,15 @@ class SimulatorNode(Node):
         self._with_robot = "flying" not in p["cameras"]
         self._make_publishers()
         self._begin(p["seed"], read_start(p["start"]))
-        if self._with_robot:
-            self._listen()
         self.create_service(Trigger, "~/reset", self._on_reset)
         self.create_service(Trigger, "~/next", self._on_next)
+        commands = CommandTopics(self, self._commander, self._frames)
+        if self._with_robot:
+            commands.listen()
+            self.create_service(BeginTask, "~/begin_task", self._on_begin_task)
         self._diagnostics = Diagnostics(self, hardware_id="tabletop")
         self._diagnostics.add("source", self.report)
-        self._diagnostics.add("commands", self.report_commands)
+        self._diagnostics.add("commands", commands.report)
         self._thread = threading.Thread(target=self._run, name="simulate", daemon=True)
         self._thread.start()
 
@@ -149,43 +146,6 @@ class SimulatorNode(Node):
             self.create_publisher(Clock, "/clock", qos_profile("sensor:1")) if p["publish_clock"] else None
         )
         self._transforms = Transforms(self) if p["publish_tf"] else None
-
-    def _listen(self) -> None:
-        qos = qos_profile("command")
-        for kind, topic, take in (
-            (Float64MultiArray, "~/relative_action", self._on_action),
-            (TwistStamped, "~/delta_twist_cmds", self._on_twist),
-            (Float64, "~/gripper_command", self._on_gripper),
-        ):
-            self.create_subscription(kind, topic, self._guarded(take), qos)
-        self.create_service(BeginTask, "~/begin_task", self._on_begin_task)
-
-    def _guarded(self, take: Callable[[Any], None]) -> Callable[[Any], None]:
-        """A command that is refused is told of, and changes nothing."""
-
-        def receive(message: Any) -> None:
-            try:
-                take(message)
-            except InputError as error:
-                self._refused, self._refused_at = str(error), time.monotonic()
-                self._refusals += 1
-                self.get_logger().warning(f"refused: {error}", throttle_duration_sec=1.0)
-
-        return receive
-
-    def _on_action(self, message: Float64MultiArray) -> None:
-        self._commander.act(message.data)
-
-    def _on_twist(self, message: TwistStamped) -> None:
-        frames = {self._frames.world: False, self._frames(BASE): False, self._frames(TOOL): True}
-        frame = message.header.frame_id.lstrip("/")
-        if frame not in frames:
-            raise InputError(f"twist is in the frame {frame!r}; expected one of {', '.join(frames)}")
-        linear, angular = message.twist.linear, message.twist.angular
-        self._commander.move([linear.x, linear.y, linear.z, angular.x, angular.y, angular.z], in_tool=frames[frame])
-
-    def _on_gripper(self, message: Float64) -> None:
-        self._commander.grip(message.data)
 
     def _on_reset(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         try:
@@ -250,21 +210,6 @@ class SimulatorNode(Node):
                 )
             )
         return Report.worst(findings, f"{rate:.1f} Hz", **numbers, rate_hz=rate, busy_ms=1e3 * busy)
-
-    def report_commands(self) -> Report:
-        """What was commanded, for /diagnostics."""
-        commander = self._commander
-        findings = []
-        if time.monotonic() - self._refused_at < REFUSED_FOR_S:
-            findings.append((Level.WARN, f"refused: {self._refused}"))
-        return Report.worst(
-            findings,
-            f"{commander.accepted} commands",
-            accepted=commander.accepted,
-            refused=self._refusals,
-            superseded=commander.superseded,
-            clipped=commander.clipped,
-        )
 
     def _wall_rate(self) -> float:
         return float(self.parameters["rate"] * self.parameters["real_time_factor"])
