@@ -98,6 +98,17 @@ def test_a_batch_is_a_function_of_seed_and_step() -> None:
     assert (a.state == mean).any() and not (a.state == mean).all()
 
 
+def test_every_sample_sees_the_picture_of_its_own_data_set(tmp_path: Path) -> None:
+    tables = []
+    for number in range(2):
+        np.save(tmp_path / f"{number}.npy", (100 * number + np.arange(6, dtype=np.float16))[:, None, None])
+        tables.append([FeatureTable(np.load(tmp_path / f"{number}.npy", mmap_mode="r"), (0, 0))])
+    tracks = [make_track(0, 3), make_track(1, 3, first=3), dataclasses.replace(make_track(0, 4, first=2), dataset=1)]
+    samples = Samples(tracks, tables, WordTokens.of(["go"]), SCALING, 2)
+    seen = samples.batch(np.array([9, 0, 6, 5, 2])).visual[0].flatten()
+    assert seen.tolist() == [105, 0, 102, 5, 2]
+
+
 def test_batches_made_ahead_are_the_same_ones_and_so_is_what_goes_wrong() -> None:
     samples, std = make_samples(make_track(0, 20), make_track(1, 30, first=20)), torch.ones(1)
 

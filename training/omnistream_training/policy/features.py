@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import sys
 import time
@@ -48,6 +49,16 @@ class FeatureTable:
     tokens: NDArray[np.float16]
     """[frames, 1 + patches, D], a memory map."""
     grid: tuple[int, int]
+
+    def read(self, rows: Sequence[int]) -> NDArray[np.float16]:
+        """[len(rows), 1 + patches, D], copied."""
+        if isinstance(self.tokens, np.memmap) and hasattr(os, "posix_fadvise"):
+            size = self.tokens[0].nbytes
+            with open(str(self.tokens.filename), "rb") as file:
+                for row in rows:  # all are asked for before the first is waited for: several times faster from a disk
+                    start = self.tokens.offset + row * size
+                    os.posix_fadvise(file.fileno(), start, size, os.POSIX_FADV_WILLNEED)
+        return np.stack([self.tokens[row] for row in rows])
 
 
 class FeatureCache:

@@ -195,13 +195,9 @@ class Samples:
     def batch(self, numbers: NDArray[np.integer], instructions: Sequence[str] | None = None) -> Batch:
         """The samples of these numbers. instructions: told instead of the recorded ones."""
         places = [self.where(int(number)) for number in numbers]
-        visual = []
-        for camera in range(len(self.tables[0])):
-            rows = []
-            for track, t in places:
-                told = self.tracks[track]
-                rows.append(self.tables[told.dataset][camera].tokens[told.first + t])
-            visual.append(torch.from_numpy(np.stack(rows)).to(self.device))
+        visual = [
+            torch.from_numpy(self._tokens(places, camera)).to(self.device) for camera in range(len(self.tables[0]))
+        ]
         if instructions is None:
             ids = [self._ids[self.tracks[track].instruction] for track, _ in places]
         else:
@@ -218,6 +214,15 @@ class Samples:
             torch.from_numpy(np.stack(opened)).to(self.device),
             torch.from_numpy(np.stack(valid)).to(self.device),
         )
+
+    def _tokens(self, places: Sequence[tuple[int, int]], camera: int) -> NDArray[np.float16]:
+        """float16 [B, 1 + N, D], from the tables of all data sets."""
+        wanted = [(self.tracks[track].dataset, self.tracks[track].first + t) for track, t in places]
+        out = np.empty((len(wanted), *self.tables[0][camera].tokens.shape[1:]), np.float16)
+        for dataset in {dataset for dataset, _ in wanted}:
+            mine = [i for i, (other, _) in enumerate(wanted) if other == dataset]
+            out[mine] = self.tables[dataset][camera].read([wanted[i][1] for i in mine])
+        return out
 
     def _target(self, track: int, t: int) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
         arm, opened = self._scaled[track]
