@@ -322,9 +322,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--task-time",
         type=_positive,
-        default=8.0,
+        default=6.0,
         metavar="S",
-        help="simulated seconds that the robot has for each task (default: %(default)g)",
+        help="simulated seconds that the robot has for each task (default: %(default)g; evaluations give it 8)",
     )
     parser.add_argument(
         "--verbose", action="store_true", help="show what the nodes print (else it is in DIR/nodes.log)"

@@ -38,7 +38,7 @@ FIRST_SEED = 1_000_000
 """Of evaluations: no demonstration begins like that. A test compares."""
 KINDS = ("drawer", "button", "lift", "slider", "push", "stack")
 AT_LEAST = 3
-BUDGET_S = 22.0
+BUDGET_S = 16.0
 """When so much has passed no more tasks are begun."""
 START_S = 120.0
 TRIAL_S = 60.0
