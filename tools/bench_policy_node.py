@@ -8,7 +8,8 @@ Two processes: this one shows pictures at the control rate and hears the command
 faults that only its inside can have, tools/bench_policy_faults.py). Its policy has random weights; the backbone is of
 the size that is asked for, so that inference takes as long as a real one's.
 
-Jitter: how far the times between two commands that arrive here are from the control period, transport included.
+Jitter: how far the times between two commands that arrive here are from the control period, transport included. Beside
+it: how late this machine lets a thread go on that does nothing but sleep. Where that is late, so is everybody.
 Time to stop: from the fault to the arrival of the stop command, many times each:
 
     stop        ~/stop is called
@@ -68,13 +69,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     with tempfile.TemporaryDirectory() as folder, _node(Path(folder), options.model) as (client, node):
         client.run()
-        jitter = client.jitter(options.seconds)
+        jitter, machine = client.jitter(options.seconds)
         latencies = {stage.stage: stage.p50_ms for stage in client.status.latencies} if client.status else {}
         stops = {name: measure(client, node, options.repeats) for name, measure in FAULTS.items()}
     period = 1e3 / RATE
     limits = {"jitter_p99_ms": JITTER_SHARE * period, "stop_p99_ms": period + STOP_MARGIN_MS}
     numbers: dict[str, Any] = {
-        "rate_hz": RATE, "backbone": options.model, "jitter_ms": jitter, "time_to_stop_ms": stops,
+        "rate_hz": RATE, "backbone": options.model, "jitter_ms": jitter, "machine_late_ms": machine,
+        "time_to_stop_ms": stops,
         "node_p50_ms": {name: round(value, 2) for name, value in latencies.items()}, "limits": limits,
     }  # fmt: skip
     write_report(options.out, numbers | {"load": os.getloadavg()[0], "environment": environment()})
@@ -82,6 +84,8 @@ def main(argv: Sequence[str] | None = None) -> int:
           f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")  # fmt: skip
     print(f"jitter, ms: p50 {jitter['p50']}, p99 {jitter['p99']}, max {jitter['max']} of {period:g}; {jitter['count']} "
           "commands")  # fmt: skip
+    print(f"one who only sleeps goes on so late here, ms: p50 {machine['p50']}, p99 {machine['p99']}, max "
+          f"{machine['max']}")  # fmt: skip
     for name, values in stops.items():
         print(f"time to stop, {name}, ms: p50 {values['p50']}, p99 {values['p99']}, max {values['max']}")
     print(f"wrote {options.out}")

@@ -113,15 +113,16 @@ class Client(Node):
             )
         return f": state {status.state}, {status.reason} {status.detail}; dropped: {drops}; p50: {slow}{hint}"
 
-    def jitter(self, seconds: float) -> dict[str, float]:
-        """Deviation from the control period between commands that arrive, ms."""
+    def jitter(self, seconds: float) -> tuple[dict[str, float], dict[str, float]]:
+        """Deviation from the control period between commands that arrive, ms; and how late the machine lets somebody go
+        on who only slept for a period, in the same seconds: less than that nobody can ask of the node."""
         time.sleep(1.0)
         begin = len(self.heard)
-        time.sleep(seconds)
+        late = lateness(seconds)
         heard = self.heard[begin:]
         pairs = [(a, b) for a, b in itertools.pairwise(heard) if a[1] and b[1]]
         off = np.array([abs(b[0] - a[0] - 1 / RATE) * 1e3 for a, b in pairs])
-        return percentiles(off) | {"count": len(heard), "stops": sum(not moved for _, moved in heard)}
+        return percentiles(off) | {"count": len(heard), "stops": sum(not moved for _, moved in heard)}, late
 
     def stopped_after(self, begin: float) -> float:
         """ms from `begin` (steady time) to the arrival of the first stop."""
@@ -205,6 +206,16 @@ def make_policy(folder: Path, model: str) -> Path:
 
 def _xyz(vector: Any) -> tuple[float, float, float]:
     return vector.x, vector.y, vector.z
+
+
+def lateness(seconds: float) -> dict[str, float]:
+    """Of one who sleeps from period to period, ms."""
+    late, due = [], time.monotonic()
+    for _ in range(round(seconds * RATE)):
+        due += 1 / RATE
+        time.sleep(max(0.0, due - time.monotonic()))
+        late.append((time.monotonic() - due) * 1e3)
+    return percentiles(np.array(late))
 
 
 def percentiles(values: NDArray[np.float64]) -> dict[str, float]:

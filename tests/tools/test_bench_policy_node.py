@@ -24,6 +24,7 @@ def test_a_short_run_gives_a_complete_report(tmp_path: Path) -> None:
     report = json.loads(out.read_text())
     assert set(report["jitter_ms"]) == {"p50", "p99", "max", "count", "stops"}
     assert set(report["time_to_stop_ms"]) == FAULTS
+    assert report["machine_late_ms"]["p99"] >= 0
     assert all(math.isfinite(values["p99"]) for values in report["time_to_stop_ms"].values())
     assert report["limits"] == {"jitter_p99_ms": 10.0, "stop_p99_ms": 100.0}
     assert report["environment"]["machine"]["processor"]
