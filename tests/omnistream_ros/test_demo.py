@@ -136,6 +136,7 @@ def test_the_simulators_camera_is_scored_against_its_truth(weights: Path, demo: 
     code, output = demo.finish()
     assert code == 0, output
     assert "free camera about the shipped tabletop, seed 7" in output and "this machine keeps up with" in output
+    assert "the robot is not told to do anything" in output, "no policy is shipped, or none for these weights"
     report = json.loads((demo.out / "report.json").read_text())
     assert report["camera"]["published"] > 6 and report["perception"]["lost"] == 0
     depth, path = report["scores"]["depth"], report["scores"]["path"]
