@@ -60,14 +60,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs both measurements; returns 1 with --check when a limit is not kept."""
     options = _parser().parse_args(argv)
     from omnistream.cli.report import environment, write_report
-    from omnistream.weights import default_model, load_model, random_model, save_model
+    from omnistream.weights import load_model, random_model, save_model
 
     with tempfile.TemporaryDirectory() as folder:
         small = Path(folder) / "small"
         save_model(random_model(SMALL, seed=0), small)
         models: dict[str, tuple[str, Any, int]] = {"small": (str(small), load_model(small), 1)}
         if options.weights:
-            model = default_model()[0] if options.weights == "default" else load_model(options.weights)
+            model = load_model(options.weights)
             models[options.weights] = (options.weights, model, options.threads)
         added = {}
         for name, (path, model, threads) in models.items():

@@ -35,7 +35,7 @@ from omnistream.io.files import write_bytes
 from omnistream.policy.checkpoint import load_policy, save_policy
 from omnistream.policy.vision import tapped_blocks
 from omnistream.weights import load_model, random_model, save_model
-from omnistream.weights.default import DEFAULT_WEIGHTS
+from omnistream.weights.shipped import DEFAULT
 from omnistream_training.config_file import load_config
 from omnistream_training.journal import duration
 from omnistream_training.policy.presets import preset
@@ -73,13 +73,8 @@ def check(options: argparse.Namespace) -> None:
         raise ConfigError("the demonstrations need PyBullet: pip install 'omnistream[sim]' (Python 3.11)")
     if options.demos_only:
         return
-    if options.weights is None and not DEFAULT_WEIGHTS.is_dir():
-        raise ConfigError(
-            "no default weights are shipped with this version, and a policy belongs to the weights whose features it "
-            "was trained on; make them (make train-default), or name others (--weights DIR, WEIGHTS=DIR)"
-        )
     vision = preset(PRESET).policy.vision
-    tapped_blocks(vision, load_model(options.weights or DEFAULT_WEIGHTS).config)
+    tapped_blocks(vision, load_model(options.weights or DEFAULT).config)
 
 
 def make(options: argparse.Namespace, work: Work, deadline: float | None) -> int:
@@ -112,7 +107,7 @@ def make_controls(options: argparse.Namespace, work: Work, demos: Sequence[Path]
     """What are the features worth? As many steps on those of a random backbone of the same shape, and on pixels."""
     random = options.out / "random-weights"
     if not random.exists():
-        config = load_model(options.weights or DEFAULT_WEIGHTS).config
+        config = load_model(options.weights or DEFAULT).config
         save_model(random_model(config, seed=0), random, made_by="make policy-default: a control")
     eyes = {
         "random": ["--backbone", random.resolve()],

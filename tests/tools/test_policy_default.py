@@ -100,9 +100,6 @@ def test_what_would_stop_it_hours_later_is_said_at_once(
     monkeypatch.syspath_prepend(str(TOOLS))
     import policy_default
 
-    monkeypatch.setattr(policy_default, "DEFAULT_WEIGHTS", tmp_path / "nothing")
-    assert policy_default.main([str(tmp_path / "out")]) == 2
-    assert "no default weights are shipped" in capsys.readouterr().err
     bare = save_model(random_model(ModelConfig(backbone=BackboneConfig(dim=32, depth=2, heads=2)), 0), tmp_path / "w")
     assert policy_default.main([str(tmp_path / "out"), "--weights", str(bare)]) == 2
     assert "has 0 taps" in capsys.readouterr().err

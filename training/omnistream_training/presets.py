@@ -42,7 +42,7 @@ DEFAULT_CPU = TrainConfig(
     eval_clips=32,
     save_every=100,
 )
-"""The shipped recipe in the background of a small machine: about six hours of one core, the pools included."""
+"""The shipped recipe in the background of a small machine: five hours of two cores, the pools included."""
 
 DEFAULT_GPU = TrainConfig(
     stages=(

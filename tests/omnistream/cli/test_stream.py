@@ -71,14 +71,14 @@ def test_a_run_writes_results_and_a_report(
     assert printed.index("memory") < printed.index("frames")
 
 
-def test_without_weights_it_says_what_depth_means(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("omnistream.weights.default.DEFAULT_WEIGHTS", tmp_path / "nothing shipped")
+def test_without_weights_the_shipped_ones_run(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(folder, "--out", tmp_path / "out", "--max-frames", 1, "--size", "64", "--save", "depth") == 0
     printed = capsys.readouterr().out
-    assert "random weights" in printed and "mean nothing" in printed and "millimetres" in printed
-    assert [path.name for path in (tmp_path / "out" / "depth").iterdir()] == ["000000.npy"]
+    assert "shipped default weights, scale metric" in printed
+    assert {path.suffix for path in (tmp_path / "out" / "depth").iterdir()} == {
+        ".npy",
+        ".png",
+    }  # metres: millimetres too
 
 
 def test_events_are_counted(folder: Path, weights: Path, tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from omnistream.cli.weights import main
+from omnistream.errors import CheckpointError
 from omnistream.weights import default_model, load_model, model_hash
-from omnistream.weights.default import DEFAULT_WEIGHTS
 
 
 def test_init_inspect_import(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,11 +68,13 @@ def test_dinov3_licence_is_named(
     assert "DINOv3 License" in capsys.readouterr().out
 
 
-@pytest.mark.skipif(DEFAULT_WEIGHTS.exists(), reason="default weights are shipped")
-def test_default_model_without_shipped_weights() -> None:
+def test_the_word_default_names_the_shipped_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     state = torch.random.get_rng_state()
     model, note = default_model()
     assert torch.equal(torch.random.get_rng_state(), state)
-    assert "random weights" in note and "mean nothing" in note
-    assert model.config.scale == "none" and model.heads is not None and not model.training
-    assert model_hash(default_model()[0]) == model_hash(model)
+    assert note == "shipped default weights, scale metric"
+    assert model.heads is not None and not model.training
+    assert model_hash(load_model("default")) == model_hash(model)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match="does not exist"):
+        load_model("./default")

@@ -38,7 +38,7 @@ def test_data_cost_numbers_and_limits(run: Path, data: Path, tmp_path: Path, mod
     assert card(run, tmp_path / "card.md", results) == 0
     text = (tmp_path / "card.md").read_text()
     assert f"| model hash | {model_hash(model)} |" in text
-    assert "200 frames and 4.00 core hours" in text and "| 25.0% | Abacus, 2 thread(s) |" in text
+    assert "200 frames and 4.00 core hours" in text and "| 25.0% | Abacus, 2 threads |" in text
     assert "It has never seen a real photograph" in text
     assert "Frames per sequence: 8" in text and "| straight line |" in text and "| frame by frame |" in text
     row = next(row for row in json.loads(results.read_text())["rows"] if row["frames"] == 8)

@@ -84,7 +84,7 @@ def _cost(runs: Sequence[Path]) -> list[str]:
             raise InputError(f"{run / 'log.jsonl'}: no training in it")
         seconds = sum(record["seconds"] for record in train)
         frames = train[-1]["frames_seen"]
-        where = ", ".join(dict.fromkeys(_machine(start) for start in starts))
+        where = _machines(starts)
         sources = "; ".join(dict.fromkeys(start["source"] for start in starts))
         stages = ", ".join(f"{s.steps} x ({s.clips} x {s.frames} x {s.size[0]} x {s.size[1]})" for s in config.stages)
         waiting = sum(record["waiting"] * record["seconds"] for record in train) / max(seconds, 1e-9)
@@ -109,10 +109,16 @@ def _cost(runs: Sequence[Path]) -> list[str]:
     ]
 
 
-def _machine(start: Report) -> str:
-    if start["device"] != "cpu":
-        return str(start["device"])
-    return f"{start.get('processor', 'CPU')}, {start['threads']} thread(s)"
+def _machines(starts: Sequence[Report]) -> str:
+    """What the run was on, all its starts together: GPUs by name, processors with their numbers of threads."""
+    threads: dict[str, set[int]] = {}
+    for start in starts:
+        cpu = start["device"] == "cpu"
+        used = threads.setdefault(start.get("processor", "CPU") if cpu else str(start["device"]), set())
+        used.update({start["threads"]} if cpu else set())
+    return "; ".join(
+        f"{name}, {' or '.join(map(str, sorted(used)))} threads" if used else name for name, used in threads.items()
+    )
 
 
 def _quality(reports: Sequence[Path], run: Path) -> list[str]:

@@ -16,12 +16,12 @@ from omnistream.model.omnistream import OmniStream
 from omnistream.stream.gate import TimeBase
 from omnistream.stream.policy import CachePolicy, parse_policy
 from omnistream.stream.session import StreamSession
-from omnistream.weights import default_model, open_checkpoint
+from omnistream.weights import open_checkpoint
+from omnistream.weights.shipped import DEFAULT
 from omnistream_ros.parameters import Parameters
 
 from .memory import MIB, MemoryNeed, check_memory, memory_need
 
-DEFAULT = "default"
 WARM_UP_FRAMES = 2
 """The first frame of a stream and a later one take different paths."""
 
@@ -120,9 +120,6 @@ def _open(weights: str) -> tuple[ModelConfig, Callable[[], OmniStream], str]:
         raise CheckpointError(
             f"parameter weights is empty; expected a checkpoint directory, a .safetensors file or {DEFAULT!r}"
         )
-    if weights == DEFAULT:
-        model, description = default_model()
-        return model.config, lambda: model, description
     checkpoint = open_checkpoint(weights)
     return checkpoint.config, checkpoint.model, f"{checkpoint.path.resolve().name} ({checkpoint.kind})"
 

@@ -59,8 +59,7 @@ MODEL = (
     ParameterSpec(
         "weights",
         "default",
-        "Checkpoint: a directory or a .safetensors file, or 'default' for the weights that come with the package "
-        "(random ones, whose depth and pose mean nothing, while there are none).",
+        "Checkpoint: a directory or a .safetensors file, or 'default' for the weights that come with the package.",
         effect=CONFIGURE,
     ),
     ParameterSpec(

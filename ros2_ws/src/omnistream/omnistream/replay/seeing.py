@@ -23,9 +23,8 @@ from omnistream.stream.gate import StreamGate
 from omnistream.stream.rectify import Lens, Undistortion
 from omnistream.stream.result import StepResult
 from omnistream.stream.session import StreamSession
-from omnistream.weights import default_model, load_model
+from omnistream.weights import load_model
 
-DEFAULT = "default"
 KEPT = 32
 """Feature maps that wait for the policy to ask for them."""
 
@@ -268,7 +267,7 @@ def _topics(run: RecordedRun) -> dict[str, str]:
 def _streams(run: RecordedRun, changes: Mapping[str, Any]) -> dict[str, CameraStream]:
     """As the node's configure makes them; one engine for all."""
     p = dict(run.header["parameters"]) | dict(changes)
-    model = default_model()[0] if p["weights"] == DEFAULT else load_model(p["weights"])
+    model = load_model(p["weights"])
     streams: dict[str, CameraStream] = {}
     for name in run.header["topics"]:
         session = StreamSession(

@@ -17,6 +17,7 @@ from omnistream.weights import dinov3_meta, dinov3_transformers, released
 from omnistream.weights.checkpoint import BACKBONE, Checkpoint
 from omnistream.weights.files import home_expanded, read_json
 from omnistream.weights.own import CONFIG_FILE, WEIGHTS_FILE, open_own, write_checkpoint
+from omnistream.weights.shipped import checkpoint_path
 from omnistream.weights.tensor_source import TensorSource, pth_file, safetensors_directory, safetensors_file
 
 PTH_SUFFIXES = (".pth", ".pt")
@@ -27,7 +28,8 @@ MODEL_TYPE_RELEASED = "vfm"
 def load_model(path: str | Path) -> OmniStream:
     """The model in a checkpoint: float32, on the CPU, in eval mode. Backbone-only files give a model without heads.
 
-    path: our directory, a released OmniStream directory, a transformers DINOv3 directory, or a DINOv3 safetensors file.
+    path: our directory, a released OmniStream directory, a transformers DINOv3 directory, a DINOv3 safetensors file,
+    or `default` for the weights that come with the package.
     Raises `CheckpointError`, naming what is missing, unknown, misshapen, not finite, truncated or too new.
     """
     return open_checkpoint(path).model()
@@ -65,7 +67,7 @@ def import_checkpoint(
 
 def open_checkpoint(path: str | Path, *, allow_pth: bool = False) -> Checkpoint:
     """Find out what `path` is, read its configuration and check the header of its weights. Reads no weights."""
-    path = home_expanded(path)
+    path = home_expanded(checkpoint_path(path))
     if path.is_dir():
         return _open_directory(path)
     if not path.is_file():
