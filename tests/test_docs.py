@@ -8,14 +8,10 @@ import re
 import subprocess
 import sys
 import tomllib
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-from omnistream.model.config import preset
-from omnistream.weights import random_model, save_model
 
 ROOT = Path(__file__).resolve().parent.parent
 NOT_COMMANDS = ("omnistream-venv", "omnistream-dataset", "omnistream-recording")  # a folder and two file formats
@@ -40,22 +36,14 @@ def test_commands_exist(page):
         assert target in targets, f"{page.name} names make {target}"
 
 
-@pytest.mark.parametrize("heads", [True, False], ids=["with heads", "backbone alone"])
-def test_the_python_of_the_readme_runs(tmp_path: Path, heads: bool) -> None:
-    """As it stands there, after the command above it, on a video of four frames."""
-    readme = (ROOT / "README.md").read_text()
-    (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    (command,) = re.findall(r"^    omnistream-weights (init \S+)", readme.partition("```python")[0], re.MULTILINE)
+def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
+    """As it stands there, on a video of four frames."""
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     _write_video(tmp_path / "video.mp4", frames=4)
-    if heads:
-        _python(tmp_path, "-m", "omnistream.cli.weights", *command.split())
-    else:
-        config = replace(preset("tiny"), heads=None, scale="none")
-        save_model(random_model(config, 0), tmp_path / "weights", made_by="a test")
     lines = _python(tmp_path, "-c", code).splitlines()
-    assert lines[0].startswith("640x480 -> 256x192 pixels")
-    assert sum("(12, 16, 192)" in line for line in lines) == 4  # features
-    assert sum("camera at" in line for line in lines) == (4 if heads else 0)
+    assert lines[0].startswith("640x480 -> 144x112 pixels")
+    assert sum("(7, 9, 192)" in line for line in lines) == 4  # features
+    assert sum("camera at" in line for line in lines) == 4
 
 
 def _python(folder: Path, *words: str) -> str:
