@@ -21,6 +21,8 @@ TOY = TrainConfig(
 )
 """Seconds on one core: does everything work?"""
 
+TABLETOP_LOSS = LossConfig(lens="known", depth_common=1.0, camera=2.0, motion=2.0, rays=0.5, points=0.2)
+
 DEFAULT_CPU = TrainConfig(
     model=ModelChoice(preset="nano"),
     data=DataConfig(
@@ -31,7 +33,7 @@ DEFAULT_CPU = TrainConfig(
         live_weight=0.25,  # scenes at random need a GPU's time; here they keep the network from knowing one room only
     ),
     augment=AugmentConfig(flip=0.0),  # the shipped table has a left and a right
-    loss=LossConfig(lens="known", depth_common=1.0, camera=2.0, motion=2.0, rays=0.5, points=0.2),
+    loss=TABLETOP_LOSS,
     stages=(
         Stage(steps=3000, clips=24, frames=2, size=(64, 64), stride=(2, 24)),
         Stage(steps=18000, clips=12, frames=4, size=(128, 128), stride=(2, 20)),
@@ -43,6 +45,26 @@ DEFAULT_CPU = TrainConfig(
     save_every=100,
 )
 """The shipped recipe in the background of a small machine: five hours of two cores, the pools included."""
+
+LONGER_STREAMS = TrainConfig(
+    model=ModelChoice(start="-"),
+    data=DataConfig(
+        pools=(
+            PoolConfig(live="tabletop", options={"min_path": "1.0"}, clips=1600, rate=2.5, place=True, weight=2.0),
+            *DEFAULT_CPU.data.pools,
+        ),
+        live_weight=0.3,
+    ),
+    augment=AugmentConfig(flip=0.0, away=0.5),
+    loss=TABLETOP_LOSS,
+    stages=(Stage(steps=2500, clips=3, frames=16, size=(128, 128), stride=(1, 12)),),
+    optim=OptimConfig(lr=5e-4, muon_lr=1.5e-3, schedule="trapezoid", warmup=100, decay=0.7, ema=0.998),
+    eval_every=500,
+    eval_clips=32,
+    save_every=100,
+)
+"""`default-cpu` goes on with clips of up to six seconds, and with a first frame that lies up to minutes back: what a
+stream that never ends sees. `model.start` names the weights."""
 
 DEFAULT_GPU = TrainConfig(
     stages=(
@@ -75,6 +97,7 @@ FINE_TUNE = TrainConfig(
 
 PRESETS: dict[str, TrainConfig] = {
     "default-cpu": DEFAULT_CPU,
+    "longer-streams": LONGER_STREAMS,
     "default-gpu": DEFAULT_GPU,
     "heads": HEADS,
     "fine-tune": FINE_TUNE,

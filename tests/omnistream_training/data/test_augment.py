@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from omnistream.errors import ConfigError
-from omnistream_training.data.augment import AugmentConfig, augment, flip, reverse
+from omnistream_training.data.augment import LONGEST_REST, AugmentConfig, augment, flip, reverse
 from omnistream_training.data.batch import ClipBatch
 from omnistream_training.losses import make_targets
 from tests.omnistream_training.scenes import plane_batch, pose, rotation
@@ -75,6 +75,16 @@ def test_backwards_everything_is_in_reverse_and_time_still_rises(batch: ClipBatc
     assert torch.equal(back.T_world_camera[0, 0], batch.T_world_camera[0, 3])
     assert heights_above_plane(back).abs().max() < 1e-4
     assert make_targets(back).translation[0, 0].abs().max() == 0
+
+
+def test_away_only_the_time_since_the_first_frame_grows(batch: ClipBatch) -> None:
+    for seed in range(20):
+        times = augment(batch, dataclasses.replace(OFF, away=1.0), seed).times
+        rest = float(times[0, 1] - batch.times[0, 1])
+        assert 1 <= rest <= LONGEST_REST and rest == int(rest)
+        assert times[0, 0] == batch.times[0, 0] and torch.equal(times[0, 1:], batch.times[0, 1:] + rest)
+    a, b = (augment(batch, dataclasses.replace(AugmentConfig(), away=share), 3) for share in (0.0, 1.0))
+    assert torch.equal(a.images, b.images) and torch.equal(a.T_world_camera, b.T_world_camera)
 
 
 def test_only_chosen_clips_change(batch: ClipBatch) -> None:

@@ -20,6 +20,8 @@ from omnistream_training.data.batch import ClipBatch
 
 LUMA = (0.299, 0.587, 0.114)
 """ITU-R BT.601."""
+LONGEST_REST = 20_000.0
+"""Frames; eleven minutes at 30 Hz. Drawn log-uniformly from 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,11 +46,14 @@ class AugmentConfig:
     """Probability of a Gaussian blur, sigma 0.3 to 1 pixel."""
     noise: float = 0.02
     """Largest standard deviation of sensor noise, images being 0 .. 1."""
+    away: float = 0.0
+    """Probability that a clip goes on long after its first frame, as if the camera had rested: a stream that keeps its
+    first frame (sink_window) sees it from ever further away, and a clip ends after seconds."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            limit = 1.0 if field.name in ("flip", "reverse", "blur") else 0.9
+            limit = 1.0 if field.name in ("flip", "reverse", "blur", "away") else 0.9
             if not 0 <= value <= limit:
                 raise ConfigError(f"augment.{field.name} is {value}; expected 0 to {limit:g}")
 
@@ -79,7 +84,8 @@ def augment(batch: ClipBatch, config: AugmentConfig, seed: int) -> ClipBatch:
         level = (config.noise * draw() * draw()).to(device)[:, None, None, None, None]
         on_device = torch.Generator(device).manual_seed(seed)
         x = x + level * torch.randn(x.shape, generator=on_device, device=device)
-    return dataclasses.replace(batch, images=x.clamp(0, 1))
+    batch = dataclasses.replace(batch, images=x.clamp(0, 1))
+    return away(batch, torch.where(draw() < config.away, LONGEST_REST ** draw(), 0.0)) if config.away else batch
 
 
 def flip(batch: ClipBatch, which: Tensor) -> ClipBatch:
@@ -116,6 +122,13 @@ def reverse(batch: ClipBatch, which: Tensor) -> ClipBatch:
             )
         },
     )
+
+
+def away(batch: ClipBatch, rest: Tensor) -> ClipBatch:
+    """Let clips go on `rest` [B] (host) frames later, rounded down, after their first frame."""
+    times = batch.times.clone()
+    times[:, 1:] += rest.to(times.dtype).floor()[:, None]
+    return dataclasses.replace(batch, times=times)
 
 
 def _like(mask: Tensor, value: Tensor) -> Tensor:
