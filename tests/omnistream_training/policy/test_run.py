@@ -214,7 +214,7 @@ def test_the_command_trains_and_its_exit_codes_tell(
     where = ["--cache", str(tmp_path / "cache"), "--device", "cpu", "--threads", "1"]
     run = str(tmp_path / "run")
     words = ["policy", run, "--config", str(tmp_path / "wanted.yaml"), *where]
-    assert cli.main([*words, "--steps", "3", "--stop-after", "0"]) == cli.STOPPED
+    assert cli.main([*words, "--steps", "3", "--stop-after", "0"]) == 1  # stopped before the end
     assert cli.main([*words, "--steps", "3"]) == cli.FINISHED
     assert "told nothing" in capsys.readouterr().err
     assert cli.main(["policy", run, *where, "--steps", "4"]) == cli.USAGE
