@@ -166,6 +166,7 @@ def test_images_are_served_while_weights_load(
     node = start()
     entry = next(entry for entry in graph._running if entry[0] is node)
     entry[1].shutdown()
+    entry[2].join(5)  # else its last round may take the image that the new executor waits for
     executor = MultiThreadedExecutor(num_threads=2, context=graph.context)
     executor.add_node(node)
     thread = threading.Thread(target=executor.spin, daemon=True)
