@@ -86,8 +86,9 @@ twins: setup  ## does memory help? streaming against twins without it; TWINS=<fo
 	@$(BIN)/omnistream-eval twins "$(TWINS)" --out build/twins --data \
 	  $$(for set in worlds tabletop; do [ ! -d build/held_out/$$set ] || echo $$set=build/held_out/$$set; done)
 
-model-card: setup  ## docs/model_card.md from RUN=<training run> and REPORTS=<reports of the evaluations above>
-	@$(BIN)/omnistream-eval card "$(RUN)" --results $(REPORTS) --out docs/model_card.md
+model-card: setup  ## docs/model_card.md from RUNS=<training runs>, REPORTS=<of the evaluations above>, WEIGHTS=<an average>
+	@$(BIN)/omnistream-eval card $(or $(RUNS),"$(RUN)") --results $(REPORTS) --out docs/model_card.md \
+	  $(if $(WEIGHTS),--weights "$(WEIGHTS)")
 
 policy-default: setup  ## the default policy from nothing; goes on where it stopped; MINUTES=<training> NOW=<this time>
 	@nice -n 19 $(BIN)/python tools/policy_default.py "$(POLICY)" $(if $(WEIGHTS),--weights "$(WEIGHTS)") \

@@ -243,9 +243,12 @@ def read_shard(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 class Progress:
-    """Prints how far a run is, how fast and how long it will take, at most twice a second."""
+    """Prints how far a run is, how fast and how long it will take, at most twice a second.
 
-    def __init__(self, write: Callable[[str], object], unit: str = "clips", frames: int = 1) -> None:
+    frames: that each unit has; None where they differ, for a rate in units.
+    """
+
+    def __init__(self, write: Callable[[str], object], unit: str = "clips", frames: int | None = None) -> None:
         self._write, self._unit, self._frames = write, unit, frames
         self._start = self._last = time.monotonic()
         self._first: int | None = None
@@ -259,7 +262,9 @@ class Progress:
             return
         self._last = now
         seconds, made = max(now - self._start, 1e-3), done - self._first
-        text = f"\r{done}/{total} {self._unit}, {made * self._frames / seconds:.0f} frames/s"
+        rate = made / seconds
+        speed = f"{rate:.1f} {self._unit}/s" if self._frames is None else f"{rate * self._frames:.0f} frames/s"
+        text = f"\r{done}/{total} {self._unit}, {speed}"
         if made > 0 and done < total:
             text += f", {duration((total - done) * seconds / made)} left"
         self._write(f"{text:<70}" + ("\n" if done == total else ""))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One of the processes of `test_parallel`: trains a little and writes its losses.
 
-python -m tests.omnistream_training.parallel_child RANK WORLD STEPS RENDEZVOUS OUT
+python -m tests.omnistream_training.parallel_child RANK WORLD STEPS DTYPE RENDEZVOUS OUT
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ CLIPS = 2
 """Per step, of all processes together."""
 
 
-def train(rank: int, world: int, steps: int) -> list[float]:
+def train(rank: int, world: int, steps: int, dtype: torch.dtype) -> list[float]:
     """Losses, each the mean over processes: geometry through the whole model, and hidden patches through the backbone
     alone, two backward passes a step as in pre-training."""
     torch.manual_seed(0)
-    model = OmniStream(MICRO)
+    model = OmniStream(MICRO).to(dtype)
     if world > 1:
         whole = sum(p.numel() for p in model.parameters())
-        parallelize(model, init_device_mesh("cpu", (world,)))
+        parallelize(model, init_device_mesh("cpu", (world,)), precision=dtype)
         held = sum(p.to_local().numel() for p in model.parameters() if isinstance(p, DTensor))
         if not 0 < held < 0.6 * whole:
             raise RuntimeError(f"this process holds {held} of {whole} weights; expected about half")
@@ -50,11 +50,11 @@ def train(rank: int, world: int, steps: int) -> list[float]:
     for step in range(steps):
         first = step * CLIPS + rank * own
         batch = source.read(ClipRequest(numbers=range(first, first + own), frames=2, size=(32, 32)))
-        _, heads = model(batch.network_input(MICRO), want=config.heads)
+        _, heads = model(batch.network_input(MICRO).to(dtype), want=config.heads)
         loss, _ = geometry_loss(heads, make_targets(batch, "metric"), config)
         loss.backward()
         with hidden_patches(model.backbone, mask, 2):
-            patches = model.backbone(batch.network_input(MICRO), camera_token=True).patches
+            patches = model.backbone(batch.network_input(MICRO).to(dtype), camera_token=True).patches
         hidden = (patches - 1).square().mean()
         hidden.backward()
         optimizers.clip()
@@ -68,11 +68,14 @@ def train(rank: int, world: int, steps: int) -> list[float]:
 
 def main() -> None:
     rank, world, steps = map(int, sys.argv[1:4])
-    rendezvous, out = sys.argv[4:6]
+    dtype = getattr(torch, sys.argv[4])
+    rendezvous, out = sys.argv[5:7]
+    if dtype is torch.float64:
+        torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign]  # where float32 is meant as the wide type
     torch.set_num_threads(1)
     if world > 1:
         dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=world)
-    Path(out).write_text(json.dumps(train(rank, world, steps)))
+    Path(out).write_text(json.dumps(train(rank, world, steps, dtype)))
     if world > 1:
         dist.barrier()  # who leaves first takes connections with it that the other still uses
         dist.destroy_process_group()

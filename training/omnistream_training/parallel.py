@@ -29,8 +29,9 @@ def parallelize(
     """`model` with its weights sharded over the processes of `mesh`, in place; make the optimiser afterwards.
 
     Every process holds the same weights before, and runs `model(...)` or `model.backbone(...)` on clips of its own, all
-    of them in the same order. Gradients are averaged over processes, in float32: a loss that is a mean over equally
-    many samples in each gives the gradient of the whole. `model.state_dict()` then holds shards, under the same names.
+    of them in the same order. Gradients are averaged over processes, in float32 at least: a loss that is a mean over
+    equally many samples in each gives the gradient of the whole. `model.state_dict()` then holds shards, under the same
+    names.
     AdamW works on shards; Muon gathers each matrix.
     recompute: trade a third more arithmetic for the memory of activations.
     precision: of weights and activations in forward and backward; what the optimiser sees is float32.
@@ -72,5 +73,6 @@ def shard(module: nn.Module, mesh: DeviceMesh, precision: torch.dtype | None = N
     """What is not sharded yet of a module that is run by calling it."""
     # Resharded after every forward pass, the outermost too: nothing else would let go of the gathered copy in a network
     # without a backward pass (teacher, evaluation), and it would go on computing with old weights.
-    narrow = MixedPrecisionPolicy(param_dtype=precision, reduce_dtype=torch.float32)
+    weights = next(module.parameters()).dtype
+    narrow = MixedPrecisionPolicy(param_dtype=precision, reduce_dtype=torch.promote_types(weights, torch.float32))
     fully_shard(module, mesh=mesh, mp_policy=narrow, reshard_after_forward=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from omnistream.weights import model_hash, random_model, save_model
+from omnistream.weights import average_checkpoints, model_hash, random_model, save_model
 from omnistream_training.config import TrainConfig
 from omnistream_training.config_file import save_config
 from omnistream_training.evaluation.cli import main
@@ -58,3 +58,23 @@ def test_foreign_and_missing_files_are_refused(run: Path, data: Path, tmp_path: 
     assert card(run, tmp_path / "card.md", tmp_path / "x.json") == 3
     assert "log.jsonl: cannot be read" in capsys.readouterr().err
     assert not (tmp_path / "card.md").exists()
+
+
+def test_an_average_of_what_the_run_wrote(run: Path, data: Path, tmp_path: Path, model, capsys) -> None:  # type: ignore[no-untyped-def]
+    first = save_model(random_model(model.config, seed=9), tmp_path / "first", made_by="test")
+    mean = tmp_path / "mean"
+    average_checkpoints(first, run / "weights", mean, made_by="omnistream-weights average --share 0.5")
+    options = ["--out", str(tmp_path / "geometry"), "--weights", str(mean), "--device", "cpu", "--limit", "1"]
+    assert main(["geometry", str(data), *options]) == 0
+    words = [
+        "card",
+        str(run),
+        "--results",
+        str(tmp_path / "geometry" / "results.json"),
+        "--out",
+        str(tmp_path / "c.md"),
+    ]
+    assert main([*words, "--weights", str(mean)]) == 0
+    assert "| last written by | `omnistream-weights average --share 0.5` |" in (tmp_path / "c.md").read_text()
+    assert main([*words, "--weights", str(first)]) == 3
+    assert "was not made from" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from typing import Any
 
 from omnistream.errors import InputError
 from omnistream.io.files import write_bytes
-from omnistream.weights import load_model, model_hash
+from omnistream.weights import load_model, model_hash, open_checkpoint
 from omnistream_training.config import TrainConfig
 from omnistream_training.config_file import load_config
 from omnistream_training.evaluation import results, twins
@@ -36,19 +36,34 @@ SYNTHETIC = "It has never seen a real photograph: every training picture was ren
 Report = Mapping[str, Any]
 
 
-def write_card(runs: Sequence[Path], reports: Sequence[Path], out: Path, name: str) -> None:
+def write_card(
+    runs: Sequence[Path], reports: Sequence[Path], out: Path, name: str, weights: Path | None = None
+) -> None:
     """Write the card.
 
-    runs: directories of training runs in the order in which one began with the weights of the one before; the last
-    made the model. reports: files of ours, of any kind. Raises InputError naming the file that is missing or foreign.
+    runs: directories of training runs in the order in which one began with the weights of the one before. weights: the
+    model, if it was made from what the last run wrote (an average); default: that itself. reports: files of ours, of
+    any kind. Raises InputError naming the file that is missing or foreign.
     """
-    text = "\n".join([f"# {name}", "", *_about(runs), *_cost(runs), *_quality(reports, runs[-1]), *_limits(runs)])
+    model = _written(runs, weights)
+    text = "\n".join([f"# {name}", "", *_about(runs, model), *_cost(runs), *_quality(reports, model), *_limits(runs)])
     write_bytes(out, f"{text.rstrip()}\n".encode())
 
 
-def _about(runs: Sequence[Path]) -> list[str]:
-    weights = runs[-1] / "weights"
-    model = load_model(str(weights))
+def _written(runs: Sequence[Path], weights: Path | None) -> Path:
+    """Where the model is, after a look at whether the last run has to do with it."""
+    last = runs[-1] / "weights"
+    if weights is None:
+        return last
+    of_run = set(open_checkpoint(last).provenance()["files"].values())
+    made_from = (open_checkpoint(weights).info.get("parent") or {}).get("files", {})
+    if of_run.isdisjoint(made_from.values()):
+        raise InputError(f"{weights} was not made from {last}: its config.json names other files as its parent")
+    return weights
+
+
+def _about(runs: Sequence[Path], weights: Path) -> list[str]:
+    model, info = load_model(str(weights)), open_checkpoint(weights).info
     config, backbone = model.config, model.config.backbone
     parameters = sum(p.numel() for p in model.parameters())
     files = sorted(path for path in weights.iterdir() if path.is_file())
@@ -63,6 +78,7 @@ def _about(runs: Sequence[Path]) -> list[str]:
         ("made for", f"pictures of about {config.image_size} x {config.image_size} pixels"),
         ("gives", f"{', '.join(config.outputs)}; scale: {config.scale}"),
         ("file", described(largest)),
+        ("last written by", f"`{info['made_by']}`"),
         ("model hash", model_hash(model)),
     ]
     if _config(runs[0]).model.start is not None:
@@ -121,9 +137,9 @@ def _machines(starts: Sequence[Report]) -> str:
     )
 
 
-def _quality(reports: Sequence[Path], run: Path) -> list[str]:
+def _quality(reports: Sequence[Path], weights: Path) -> list[str]:
     lines = ["## Numbers, each beside what it has to beat", ""]
-    mine = model_hash(load_model(str(run / "weights")))
+    mine = model_hash(load_model(str(weights)))
     for path in reports:
         report = _report(path)
         sections = {
@@ -134,7 +150,7 @@ def _quality(reports: Sequence[Path], run: Path) -> list[str]:
         }
         found = report.get("model", {}).get("hash")
         if found not in (None, mine):
-            raise InputError(f"{path} is about other weights ({found}) than {run / 'weights'} ({mine})")
+            raise InputError(f"{path} is about other weights ({found}) than {weights} ({mine})")
         lines += [*sections[report["format"]](report), ""]
     return lines
 

@@ -111,18 +111,20 @@ def card(
     results: tuple[Path, ...],
     out: Path,
     name: str = "The default weights",
+    weights: Path | None = None,
 ) -> int:
     """Write the model card of a training run: what it is, data, cost, numbers beside baselines, limits.
 
     Args:
-        run: Directories of training runs, each begun with the weights of the one before; the last made the model.
+        run: Directories of training runs, each begun with the weights of the one before.
         results: Reports of `geometry`, `probe`, `twins` and `make eval-default`, in the order of the card.
         out: The Markdown file to write.
         name: Its heading.
+        weights: The model, if it was made from what the last run wrote (an average); default: that itself.
     """
     from omnistream_training.evaluation.card import write_card
 
-    write_card(run, results, out, name)
+    write_card(run, results, out, name, weights)
     print(out)
     return OK
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`omnistream-weights`: import foreign checkpoints, look into one, make one with random weights.
+"""`omnistream-weights`: import foreign checkpoints, look into one, make one with random weights or between two others.
 
 Exit status: 0 done; 1 refused (the reason is on stderr, nothing was written); 2 wrong usage.
 """
@@ -87,11 +87,43 @@ def init(
     print(_summary(open_checkpoint(save_model(model, destination, made_by=made_by, overwrite=overwrite))))
 
 
+def average(
+    first: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="A")],
+    second: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="B")],
+    destination: Destination,
+    /,
+    *,
+    share: float = 0.5,
+    dtype: Dtype = "float32",
+    overwrite: bool = False,
+) -> None:
+    """Make (1 - share) A + share B. What was trained on from A, on data of its own, often keeps most of both so.
+
+    Args:
+        first: A checkpoint.
+        second: One that was trained on from it.
+        destination: The directory to write.
+        share: Of B, from 0 to 1.
+        dtype: Precision on disk; in memory it is always float32.
+        overwrite: Replace an existing checkpoint of ours.
+    """
+    from omnistream.weights import average_checkpoints
+
+    made_by = f"omnistream-weights average --share {share:g}"
+    print(
+        _summary(
+            average_checkpoints(
+                first, second, destination, share=share, dtype=dtype, made_by=made_by, overwrite=overwrite
+            )
+        )
+    )
+
+
 def main(args: list[str] | None = None) -> int:
     """Entry point; returns the exit status, and raises SystemExit(2) for wrong usage."""
     from omnistream.errors import OmniStreamError
 
-    commands: dict[str, Any] = {"import": import_, "inspect": inspect, "init": init}
+    commands: dict[str, Any] = {"import": import_, "inspect": inspect, "init": init, "average": average}
     try:
         tyro.extras.subcommand_cli_from_dict(commands, prog="omnistream-weights", description=__doc__, args=args)
     except (OmniStreamError, OSError) as error:
