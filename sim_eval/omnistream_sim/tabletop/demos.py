@@ -52,7 +52,7 @@ UNITS = np.array([STEP] * 3 + [TURN] * 3 + [1.0])
 """From the environment's actions to the contract's."""
 ATTEMPTS = 8
 """Starts that are tried for an episode before the run is given up."""
-_SEEDS = 1 << 60
+SEEDS = 1 << 60
 """Demonstrations have seeds from here on, evaluations below."""
 
 
@@ -119,7 +119,7 @@ class Demonstrator:
     def attempt(self, number: int, attempt: int) -> Demo:
         """One try at episode `number`."""
         options = self.options
-        seed = _SEEDS + (options.seed << 40) + (attempt << 32) + number
+        seed = SEEDS + (options.seed << 40) + (attempt << 32) + number
         rng = np.random.default_rng(seed)
         kind = list(self._kinds)[number % len(self._kinds)]
         beginning = self._beginning(seed, kind, later=bool(rng.random() < options.later))
@@ -157,14 +157,20 @@ class Demonstrator:
                 return False
             record.add(world, action)
             if rng.random() < options.disturbed:
-                action = action.copy()
-                action[:3] += rng.normal(0, options.noise, 3)
-                action[5] += rng.normal(0, options.noise / 2)
+                action = shaken(action, rng, options.noise)
             world.step(np.clip(action, -1, 1))
             state = world.env.state()
             if task.solved(begin, state):
                 return True
         return False
+
+
+def shaken(action: NDArray[np.float64], rng: np.random.Generator, noise: float) -> NDArray[np.float64]:
+    """What a disturbed arm does instead of an action [7]."""
+    action = action.copy()
+    action[:3] += rng.normal(0, noise, 3)
+    action[5] += rng.normal(0, noise / 2)
+    return action
 
 
 class Record:

@@ -118,6 +118,48 @@ def demos_tabletop(
     print(f"{out}: {told['episodes']} episodes, {told['frames']} frames, {told['tried']} tried{tail}")
 
 
+def record_tabletop(
+    out: Folder,
+    /,
+    *,
+    episodes: int,
+    tasks: tuple[str, ...] = (),
+    seed: int = 0,
+    noise: float = 0.35,
+    static: int = 128,
+    gripper: int = 96,
+    speed: float = 2.0,
+) -> None:
+    """Record demonstrations of the experts over ROS 2, as a robot's are: OUT/bags and OUT/mapping.yaml.
+
+    Starts the simulator and the recorder node, on the loopback interface. What is there counts: a stopped run goes on.
+
+    Args:
+        out: The folder to write.
+        episodes: How many bags. Those at which the expert fails are discarded and replaced.
+        tasks: Kinds (lift, push, place, stack, drawer, button, slider) or names, such as lift_red; none: all.
+        seed: Recordings of different seeds have no start in common, and none with those of evaluations.
+        noise: Disturbance of the arm: standard deviation, where 1 is 0.02 m. Recorded is the undisturbed action.
+        static: Pixels per side of the camera beside the table.
+        gripper: Of the camera on the hand; 0: none.
+        speed: Simulated seconds per second, as far as the machine keeps up.
+    """
+    from omnistream.io.extras import need
+    from omnistream_sim.dataset import Progress
+
+    need("rclpy", "ros", "recording over ROS 2")
+    from .demos import DemoOptions
+    from .ros.recording import record_demos
+    from .task_env import View
+
+    view = View(static=static, gripper=gripper)
+    options = DemoOptions(episodes=episodes, tasks=tasks, seed=seed, noise=noise, later=0.0, view=view)
+    with resumable():
+        failed = record_demos(out, options, speed=speed, progress=Progress(to_stderr, "episodes"))
+    print(f"{out}: {episodes} episodes; the expert failed {failed} times beside them")
+    print(f"omnistream-data import {out / 'bags'} --mapping {out / 'mapping.yaml'} --out SET")
+
+
 def check_tabletop(
     *, episodes: int = 100, chains: int = 20, tasks: tuple[str, ...] = (), at_least: float = 0.95, seed: int = 0
 ) -> None:
@@ -192,6 +234,7 @@ def probe_tabletop(
 COMMANDS: dict[str, Any] = {
     "tabletop": tabletop,
     "demos tabletop": demos_tabletop,
+    "record tabletop": record_tabletop,
     "check tabletop": check_tabletop,
     "probe tabletop": probe_tabletop,
 }

@@ -136,7 +136,7 @@ def test_commands_next_and_hold():
     found += pairer.command("arm", 12 * MS, "after")
     assert [step.commands for step in found] == [{"arm": "after", "gripper": "open"}]
     found = [*pairer.observe(observation(100 * MS)), *pairer.poll(151 * MS)]
-    assert found == [Gap(100 * MS, "no command on arm within 0.050 s")]
+    assert found == [Gap(100 * MS, "no command on arm within 0.050 s", idle=True)]
 
 
 def test_a_difference_needs_the_next_observation_and_no_gap_between():
@@ -200,6 +200,21 @@ def test_gaps_and_new_instructions_split():
     assert words[:4] == ["begin a", "0", "10", "20"]
     assert [word for word in words if word.startswith("end")][:3] == ends
     assert [word for word in words if word.startswith("begin")] == ["begin a", "begin b", "begin b", "begin b"]
+
+
+def test_a_verdict_after_idle_ticks_is_about_the_steps_before_them():
+    cutter = Cutter(marked=True, instruction="", is_gap=is_gap)
+    for stamp, word in ((0, "start"), (35, "success"), (40, "start"), (75, "success"), (80, "start")):
+        cutter.mark(stamp, word)
+    quiet, blind = Gap(20, "no command", idle=True), Gap(60, "no picture")
+    still = [Gap(t, "no command", idle=True) for t in (100, 110)]
+    words = cut(cutter, step(0), step(10), quiet, step(40), step(50), blind, step(80), step(90), *still, step(120))
+    assert [word for word in words if word.startswith("end")] == [
+        "end success True",  # the operator let go, then judged
+        "end no picture None",  # what was not seen is not judged
+        "end no command None",  # let go, and went on
+        "end end of the recording None",
+    ]
 
 
 def test_an_unknown_mark_is_refused():

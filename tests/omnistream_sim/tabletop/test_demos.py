@@ -85,7 +85,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
 def test_episodes_that_begin_later_begin_where_a_chain_has_got_to() -> None:
     options = replace(OPTIONS, tasks=("place",), later=1.0, noise=0.0)
     maker = Demonstrator(options)
-    beginning = maker._beginning(demos._SEEDS, "place", later=True)
+    beginning = maker._beginning(demos.SEEDS, "place", later=True)
     assert len(beginning.tasks) > 1 and TASKS[beginning.tasks[-1]].kind == "place"
     world = TaskWorld(options.view)
     world.reset(beginning.start.plain(), 0)

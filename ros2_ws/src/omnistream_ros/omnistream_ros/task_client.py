@@ -72,6 +72,7 @@ class TaskClient(Node):
         self._goal: Any = None
         self._result: Any = None
         self._begin = self.create_client(BeginTask, f"{simulator}/begin_task")
+        self._demonstrate = self.create_client(Trigger, f"{simulator}/demonstrate")
         self._reset = self.create_client(Trigger, f"{policy}/reset")
         self._run = ActionClient(self, RunPolicy, f"{policy}/run_policy")
         many = qos_profile("reliable:1000")  # volatile: only what is said from now on
@@ -94,6 +95,12 @@ class TaskClient(Node):
         first = stamp_to_ns(self.moment().header.stamp)
         self.wait(lambda: self._seen(first), "pictures of the episode's start")
         return answer
+
+    def demonstrate(self) -> None:
+        """An expert in the simulator does the task that was begun. ConfigError where it refuses."""
+        answer = self._call(self._demonstrate, Trigger.Request())
+        if not answer.success:
+            raise ConfigError(f"the simulator does not demonstrate: {answer.message}")
 
     def follow(self, instruction: str, timeout: float = 0.0) -> None:
         """Tell the policy to forget what it saw, and to follow this from now on; timeout in s, 0: until `halt`.

@@ -123,6 +123,14 @@ PARAMETERS = (
         minimum=0.0,
         maximum=3600.0,
     ),
+    ParameterSpec(
+        "disturbance",
+        0.35,
+        "Of the arm while an expert demonstrates: standard deviation, where 1 is 0.02 m, in every second period; what "
+        "the expert wants is published undisturbed. 0: none.",
+        minimum=0.0,
+        maximum=1.0,
+    ),
     _start(
         "flight",
         [],
@@ -188,6 +196,12 @@ TOPICS = (
         "tf2_msgs/msg/TFMessage",
         "world to cameras, panda_hand (panda_hand_tcp), block_red and so on.",
     ),
+    (
+        "~/demonstration",
+        "sensor_msgs/msg/JointState",
+        "What an expert wants to do, by the names and in the units of the demonstrations' contract, with the stamp of "
+        "the pictures that it answers; see ~/demonstrate.",
+    ),
     ("~/episode", "std_msgs/msg/String", "Latched JSON: number, seed, scene and text of the episode that began."),
     (
         "~/task",
@@ -224,6 +238,11 @@ SERVICES = (
         "omnistream_msgs/srv/BeginTask",
         "Begins an episode at a start from which a task can be done, and judges it on ~/task. Where the robot is seen, "
         "in the shipped scene.",
+    ),
+    (
+        "~/demonstrate",
+        "std_srvs/srv/Trigger",
+        "An expert does the task that was begun and tells ~/demonstration, until it is solved or its time is over.",
     ),
 )
 

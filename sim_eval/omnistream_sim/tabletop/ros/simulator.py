@@ -38,6 +38,7 @@ from ..judge import Assignment, assignment
 from ..live import LiveConfig, Moment, open_live
 from ..state import Start
 from .command_topics import CommandTopics
+from .demonstration import Demonstration, demonstration_message
 from .judging import Judging
 from .messages import (
     Frames,
@@ -98,6 +99,8 @@ class SimulatorNode(Node):
         self._before: dict[str, NDArray[np.float64]] = {}
         self._pace = Pace()
         self._judging = Judging(0)
+        self._task: Assignment | None = None
+        self._demonstration: Demonstration | None = None
         self._with_robot = "flying" not in p["cameras"]
         self._make_publishers()
         self._begin(p["seed"], read_start(p["start"]))
@@ -107,6 +110,7 @@ class SimulatorNode(Node):
         if self._with_robot:
             commands.listen()
             self.create_service(BeginTask, "~/begin_task", self._on_begin_task)
+            self.create_service(Trigger, "~/demonstrate", self._on_demonstrate)
         self._diagnostics = Diagnostics(self, hardware_id="tabletop")
         self._diagnostics.add("source", self.report)
         self._diagnostics.add("commands", commands.report)
@@ -137,8 +141,9 @@ class SimulatorNode(Node):
         }
         self._first_image = self._cameras[p["cameras"][0]]["image_raw"]
         self._joints = self.create_publisher(JointState, "joint_states", qos_profile("reliable"))
-        self._state = self._tasks = None
+        self._state = self._tasks = self._demonstrations = None
         if self._with_robot:
+            self._demonstrations = self.create_publisher(JointState, "~/demonstration", qos_profile("reliable"))
             self._state = self.create_publisher(JointState, "~/state", qos_profile("reliable"))
             self._tasks = self.create_publisher(TaskStatus, "~/task", qos_profile(TASK_QOS))
         self._episodes = self.create_publisher(String, "~/episode", qos_profile("latched"))
@@ -173,6 +178,16 @@ class SimulatorNode(Node):
             response.message, response.success = str(error) or repr(error), False
         return response
 
+    def _on_demonstrate(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        with self._lock:
+            if self._task is None or not self._judging.wanted:
+                response.message = "no task is waiting to be done; begin one with ~/begin_task"
+                return response
+            noise = self.parameters["disturbance"]
+            self._demonstration = Demonstration(self._task.task, self._seed, noise)
+            response.message, response.success = f"an expert does {self._task.task.name}", True
+        return response
+
     def _begin(self, seed: int, start: dict[str, Any] | None, task: Assignment | None = None) -> str:
         """A new episode; returns what it is. OmniStreamError when these do not make one."""
         scene = self.parameters["scene"]
@@ -180,6 +195,7 @@ class SimulatorNode(Node):
             self._live.begin(seed, scene, start)
             self._commander.forget()
             self._before = {}
+            self._task, self._seed, self._demonstration = task, seed, None
             self.episode += 1
             self._new_episode = True
             limit = round(self.parameters["task_time"] / self._period)
@@ -246,17 +262,31 @@ class SimulatorNode(Node):
         late = f", {self._pace.late} of them late" if self._pace.late else ""
         log.info(f"{'stopped' if self._stopping.is_set() else 'done'}: {self.published} moments{late}")
 
-    def _next_moment(self) -> tuple[Moment, bool, TaskStatus]:
-        """What is to be shown, whether an episode begins with it, and how its task stands, not stamped yet."""
+    def _next_moment(self) -> tuple[Moment, bool, TaskStatus, NDArray[np.float64] | None]:
+        """What is to be shown, whether an episode begins with it, how its task stands, not stamped yet, and what an
+        expert wants to do about it."""
         with self._lock:
             first, self._new_episode = self._new_episode, False
             if not first:
                 self._live.step(self._commander.next(self._live.state))
                 if self._judging.wanted and (state := self._live.state()) is not None:
                     self._judging.look(state, self._commander.commanded)
-            return self._live.look(), first, self._judging.message(Time())
+            return self._live.look(), first, self._judging.message(Time()), self._demonstrate()
 
-    def _publish(self, moment: Moment, first: bool, task: TaskStatus) -> None:
+    def _demonstrate(self) -> NDArray[np.float64] | None:
+        """The action [7] that an expert wants, where one was asked to show its task; the arm is told already."""
+        if self._demonstration is None or not self._judging.wanted or (state := self._live.state()) is None:
+            return None
+        found = self._demonstration.next(state)
+        if found is None:
+            self._demonstration = None
+            self.get_logger().warning("the expert gives up")
+            return None
+        wanted, done = found
+        self._commander.act(done)
+        return wanted
+
+    def _publish(self, moment: Moment, first: bool, task: TaskStatus, wanted: NDArray[np.float64] | None) -> None:
         self._simulated_ns += round(1e9 * self._period)
         if self._clock_topic is not None:
             stamp = ns_to_stamp(self._simulated_ns)
@@ -284,6 +314,8 @@ class SimulatorNode(Node):
                     odometry_message(camera, pose, before, self._period, stamp, self._frames)
                 )
             topics["image_raw"].publish(messages.image)  # last: who has it finds the rest already there
+        if self._demonstrations is not None and wanted is not None:
+            self._demonstrations.publish(demonstration_message(wanted, stamp))
         if self._tasks is not None:  # after the pictures: who hears that it is solved has seen it
             task.header.stamp = stamp
             self._tasks.publish(task)

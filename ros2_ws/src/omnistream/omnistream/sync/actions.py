@@ -108,7 +108,7 @@ class ActionPairer:
         if self._wants_next:
             found = self._waiting[0] if self._waiting else None
             if not isinstance(found, Observation) or self._is_gap(head.stamp, found.stamp):
-                return Gap(head.stamp, "no observation after it")
+                return Gap(head.stamp, "no observation after it", idle=True)
             following = found
         values = {}
         for name, command in self._commands.items():
@@ -116,6 +116,6 @@ class ActionPairer:
             chosen = (history.after if command.pick == "next" else history.before)(at, command.max_age)
             if chosen is None:
                 within = "" if command.max_age is None else f" within {command.max_age / 1e9:.3f} s"
-                return Gap(head.stamp, f"no command on {name}{within}")
+                return Gap(head.stamp, f"no command on {name}{within}", idle=True)
             values[name] = chosen[1]
         return Step(head, values, following)

@@ -44,6 +44,8 @@ class Gap:
     stamp: int
     reason: str
     """A sentence that names the stream."""
+    idle: bool = False
+    """Everything was seen; only nobody commanded anything."""
 
 
 class Aligner:

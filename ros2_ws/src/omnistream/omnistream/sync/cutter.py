@@ -36,7 +36,11 @@ class End:
 
 
 class Cutter:
-    """Yields Begin, its steps, End, ... in order of time."""
+    """Yields Begin, its steps, End, ... in order of time.
+
+    Between the last command and the mark an operator needs a moment: a verdict after idle ticks is about the steps
+    before them. Other gaps end an episode at once, and nobody's verdict on what came of it reaches back over them.
+    """
 
     def __init__(self, *, marked: bool, instruction: str, is_gap: Callable[[int, int], bool]) -> None:
         """marked: only what lies between marks is an episode. instruction: until another one comes."""
@@ -46,6 +50,8 @@ class Cutter:
         self._count = 0
         self._last: int | None = None
         """Stamp of the last step of the open episode; None: none is open."""
+        self._idle: str | None = None
+        """Why there was no step since; the episode ends for it unless a verdict comes first."""
 
     def mark(self, stamp: int, word: str) -> None:
         """One of `WORDS` at `stamp` ns; InputError for another word."""
@@ -67,10 +73,15 @@ class Cutter:
         stamp = item.observation.stamp if isinstance(item, Step) else item.stamp
         yield from self._until(stamp)
         if isinstance(item, Gap):
-            yield from self._end(item.reason, None)
+            if item.idle:
+                self._idle = self._idle or item.reason
+            else:
+                yield from self._end(item.reason, None)
             return
         if not self._running:
             return
+        if self._idle is not None:
+            yield from self._end(self._idle, None)
         if self._last is not None and self._is_gap(self._last, stamp):
             yield from self._end(f"{(stamp - self._last) / 1e9:.3f} s without a tick", None)
         if self._last is None:
@@ -99,10 +110,12 @@ class Cutter:
                 self._running = True
             else:
                 success = {SUCCESS: True, FAILURE: False}.get(value)
+                self._idle = None
                 yield from self._end(value, success, discard=value == DISCARD)
                 self._running = not self._marked
 
     def _end(self, reason: str, success: bool | None, discard: bool = False) -> Iterator[End]:
         if self._last is not None:
             self._last = None
-            yield End(reason, success, discard)
+            yield End(self._idle or reason, success, discard)
+        self._idle = None
