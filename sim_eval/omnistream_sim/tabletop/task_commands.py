@@ -128,7 +128,7 @@ def record_tabletop(
     noise: float = 0.35,
     static: int = 128,
     gripper: int = 96,
-    speed: float = 2.0,
+    speed: float = 1.0,
 ) -> None:
     """Record demonstrations of the experts over ROS 2, as a robot's are: OUT/bags and OUT/mapping.yaml.
 
@@ -142,7 +142,7 @@ def record_tabletop(
         noise: Disturbance of the arm: standard deviation, where 1 is 0.02 m. Recorded is the undisturbed action.
         static: Pixels per side of the camera beside the table.
         gripper: Of the camera on the hand; 0: none.
-        speed: Simulated seconds per second, as far as the machine keeps up.
+        speed: Simulated seconds per second. The import says so where the machine did not keep up.
     """
     from omnistream.io.extras import need
     from omnistream_sim.dataset import Progress

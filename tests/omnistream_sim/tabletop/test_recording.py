@@ -22,7 +22,7 @@ from omnistream_training.robot_data.cli import main as data
 
 pytestmark = pytest.mark.ros
 
-WORDS = ["--tasks", "button", "--static", "32", "--gripper", "24", "--speed", "4"]
+WORDS = ["--tasks", "button", "--static", "32", "--gripper", "24"]
 
 
 def recorded(tmp_path: Path, *more: str) -> EpisodeDataset:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from omnistream.errors import ConfigError, ContractError, InputError
 from omnistream.policy.network import PolicyOutput
 from omnistream.policy.scaling import ActionScaling
 from omnistream.policy.tokens import WordTokens
-from omnistream_training.policy.ahead import Ahead
+from omnistream_training.ahead import read_ahead
 from omnistream_training.policy.config import Noise, PolicyData, PolicyLoss, PolicyRunConfig
 from omnistream_training.policy.features import FeatureTable
 from omnistream_training.policy.fitting import shortened
@@ -117,13 +118,13 @@ def test_batches_made_ahead_are_the_same_ones_and_so_is_what_goes_wrong() -> Non
             raise InputError("the disk is gone")
         return samples.draw(step, 8, 3, Noise(state=0.1), std)
 
-    with Ahead(draw, 4, 12) as ahead:
+    with closing(read_ahead(draw, range(4, 12), threads=1, depth=2)) as batches:
         for step in range(4, 9):
-            found, alone = ahead.batch(step), draw(step)
+            found, alone = next(batches), draw(step)
             assert torch.equal(found.visual[0], alone.visual[0])
             assert found.state is not None and alone.state is not None and torch.equal(found.state, alone.state)
         with pytest.raises(InputError, match="disk is gone"):
-            ahead.batch(9)
+            next(batches)
 
 
 def test_a_run_is_cut_down_to_the_time_there_is() -> None:

@@ -6,10 +6,10 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 
+from omnistream_training.ahead import read_ahead
 from omnistream_training.config import TrainConfig
 from omnistream_training.data.augment import augment
 from omnistream_training.data.batch import ClipBatch
@@ -86,21 +86,7 @@ class Feed:
     def iterate(self, first: int, last: int) -> Iterator[ClipBatch]:
         """Batches of steps first .. last - 1, part by part."""
         jobs = ((step, part) for step in range(first, last) for part in self.parts)
-        if not self._ahead:
-            yield from (self.batch(*job) for job in jobs)
-            return
-        with ThreadPoolExecutor(self._ahead, thread_name_prefix="clips") as pool:
-            waiting: list[Future[ClipBatch]] = []
-            try:
-                for job in jobs:
-                    waiting.append(pool.submit(self.batch, *job))
-                    if len(waiting) > self._ahead:
-                        yield waiting.pop(0).result()
-                while waiting:
-                    yield waiting.pop(0).result()
-            finally:
-                for future in waiting:
-                    future.cancel()
+        yield from read_ahead(lambda job: self.batch(*job), jobs, threads=self._ahead)
 
     def _seed(self, purpose: str, step: int, part: int = 0) -> int:
         words = f"{purpose}/{self.config.seed}/{step}" + (f"/{part}" if part else "")

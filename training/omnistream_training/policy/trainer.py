@@ -20,6 +20,7 @@ import math
 import platform
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ import torch
 import omnistream
 from omnistream.errors import CheckpointError
 from omnistream.policy.checkpoint import LoadedPolicy, load_policy, save_policy
+from omnistream_training.ahead import read_ahead
 from omnistream_training.checkpointing import averaged, read_state, write_state
 from omnistream_training.config_file import config_to_dict
 from omnistream_training.geometry import NotFiniteError
@@ -35,7 +37,6 @@ from omnistream_training.journal import Journal, duration, processor, read_journ
 from omnistream_training.learner import Progress
 from omnistream_training.meter import Meter
 from omnistream_training.optim import rate_at
-from omnistream_training.policy.ahead import Ahead
 from omnistream_training.policy.building import Setup
 from omnistream_training.policy.config import PolicyRunConfig
 from omnistream_training.policy.learner import PolicyLearner
@@ -44,6 +45,8 @@ from omnistream_training.policy.overlay import compare, draw_overlays, write_vid
 from omnistream_training.policy.samples import Batch
 
 STATE_VERSION = 1
+AHEAD = 2
+"""Batches in memory, beside the one that is learnt from."""
 HELD_OUT = (
     ("error", "policy", (31, 119, 180)),
     ("blank_error", "told nothing", (214, 39, 40)),
@@ -90,10 +93,11 @@ class PolicyTrainer:
         device = learner.device
         self.journal.write("start", progress.step, device=str(device), threads=torch.get_num_threads())
         meter = Meter(device)
-        with Ahead(self._draw, progress.step, last) as ahead:
+        jobs = range(progress.step, last)
+        with closing(read_ahead(self._draw, jobs, threads=1, depth=AHEAD)) as batches:
             while progress.step < last and not stop() and (deadline is None or time.monotonic() < deadline):
                 with meter.waiting():
-                    batch = ahead.batch(progress.step)
+                    batch = next(batches)
                 meter.add(progress.step, 0, learner.gradient(batch), len(batch))
                 if device.type == "cpu":
                     self._check(meter)

@@ -75,9 +75,9 @@ def mapping_text(options: DemoOptions) -> str:
 def record_demos(out: Path, options: DemoOptions, *, speed: float, progress: Callable[[int, int], None]) -> int:
     """Record until there are `options.episodes` bags; progress(done, all). Returns how many attempts failed.
 
-    speed: simulated seconds per second, at most. ConfigError for options that recording has not (`later`, other kinds
-    of noise), or if `out` holds recordings of other options; EvaluationError if a node ends, or the expert fails at an
-    episode time and again.
+    speed: simulated seconds per second, at most; what is recorded is good if the recorder keeps up.
+    ConfigError for options that recording has not (`later`, other kinds of noise), or if `out` holds recordings of
+    other options; EvaluationError if a node ends, or the expert fails at an episode time and again.
     """
     if options.later or options.disturbed != DemoOptions.disturbed:
         raise ConfigError(f"later {options.later}, disturbed {options.disturbed}; recording has 0 and 0.5 only")
@@ -121,6 +121,7 @@ def _open(
         "task_time": options.max_steps / RATE,
         "ground_truth": False,
         "publish_tf": False,
+        "qos": "reliable:50",  # a recorder that is busy for a moment shall not miss a picture
     }
     if "gripper" in view.cameras:
         simulator["wrist_image_size"] = [view.gripper, view.gripper]
