@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,10 @@ from omnistream_ros.testing import Graph
 from tests.omnistream_policy.conftest import MODEL, SEEING, SIZE, Robot, contract, make_policy, moves
 
 S = PolicyStatus
+TAPPED = dataclasses.replace(
+    SEEING, vision=dataclasses.replace(SEEING.vision, taps=(0, 2), image_size=2 * SIZE, enlarge=False)
+)
+"""Reads two shallower blocks beside the last, of pictures that are smaller than they might be."""
 GIVEN = {"source": "features", "features_topic": "/perception/features"}
 
 
@@ -40,7 +45,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, backbone: OmniStream) -> Pa
     folder = tmp_path_factory.mktemp("models")
     save_model(backbone, folder / "weights")
     save_model(random_model(MODEL, 1), folder / "others")
-    make_policy(folder / "policy", contract(), SEEING, (model_hash(backbone.backbone), backbone.config))
+    for name, config in (("policy", SEEING), ("tapped", TAPPED)):
+        make_policy(folder / name, contract(), config, (model_hash(backbone.backbone), backbone.config))
     return folder
 
 
@@ -65,15 +71,24 @@ def see(graph: Graph, folder: Path) -> Callable[..., PerceptionNode]:
     return see
 
 
+@pytest.mark.parametrize(
+    ("name", "seen"), [("policy", {}), ("tapped", {"image_size": 2 * SIZE, "enlarge": False, "feature_taps": [0, 2]})]
+)
 def test_actions_from_perceptions_features_are_those_from_pictures(
-    graph: Graph, folder: Path, backbone: OmniStream, see: Any, start_node: Callable[..., PolicyNode]
+    graph: Graph,
+    folder: Path,
+    backbone: OmniStream,
+    see: Any,
+    start_node: Callable[..., PolicyNode],
+    name: str,
+    seen: dict[str, Any],
 ) -> None:
     """The same pictures through both nodes and through one session: the same chunks."""
-    see()
+    see(**seen)
     chunks: list[ActionChunk] = []
-    start_node(policy=str(folder / "policy"), **GIVEN)
+    start_node(policy=str(folder / name), **GIVEN)
     chunks = graph.collect(ActionChunk, "/policy/chunk", "reliable:100")
-    session = PolicySession(load_policy(folder / "policy"), backbone, engine="torch", device="cpu")
+    session = PolicySession(load_policy(folder / name), backbone, engine="torch", device="cpu")
     session.set_instruction("open the drawer")
     robot = Robot(graph)
     shown: list[tuple[int, np.ndarray]] = []
@@ -126,6 +141,25 @@ def test_features_of_another_backbone_stop_it(
     one.graph.wait(lambda: one.statuses and one.statuses[-1].reason == "fault", "the refusal", 30)
     assert "trained on features of backbone" in one.statuses[-1].detail
     assert not any(map(moves, one.twists))
+
+
+def test_taps_that_the_checkpoint_has_not_are_refused(graph: Graph, folder: Path) -> None:
+    given = {"weights": str(folder / "weights"), "engine": "torch", "feature_taps": [1, 4]}
+    overrides = [Parameter(key, value=value) for key, value in given.items()]
+    node = graph.add(PerceptionNode("perception", context=graph.context, parameter_overrides=overrides))
+    graph.wait(lambda: node.fault, "the refusal", 30)
+    assert "feature_taps is [1, 4]; expected increasing numbers from 0 to 3" in node.fault
+
+
+def test_features_without_the_taps_that_are_read_stop_it(
+    graph: Graph, folder: Path, see: Any, start_node: Callable[..., PolicyNode], robot: Callable[..., Robot]
+) -> None:
+    see()
+    start_node(policy=str(folder / "tapped"), **GIVEN)
+    one = robot()
+    one.showing.set()
+    one.graph.wait(lambda: one.statuses and one.statuses[-1].reason == "fault", "the refusal", 30)
+    assert "set perception's feature_taps to [0, 2]" in one.statuses[-1].detail
 
 
 def message(**changes: Any) -> FeatureMap:

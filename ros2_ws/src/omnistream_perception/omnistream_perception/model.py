@@ -15,6 +15,7 @@ from omnistream.model.config import ModelConfig
 from omnistream.model.omnistream import OmniStream
 from omnistream.stream.gate import TimeBase
 from omnistream.stream.policy import CachePolicy, parse_policy
+from omnistream.stream.preprocess import kept_small
 from omnistream.stream.session import StreamSession
 from omnistream.weights import open_checkpoint
 from omnistream.weights.shipped import DEFAULT
@@ -34,6 +35,8 @@ class ModelSettings:
     device: str
     dtype: str
     image_size: int
+    enlarge: bool
+    feature_taps: tuple[int, ...]
     expected_size: tuple[int, int]
     """(height, width)."""
     memory_limit: int
@@ -45,9 +48,10 @@ class ModelSettings:
     def read(parameters: Parameters) -> ModelSettings:
         """From the declared parameters."""
         width, height = parameters["expected_image_size"]
-        same = ("engine", "device", "dtype", "image_size", "memory_limit", "time_base", "nominal_rate")
+        same = ("engine", "device", "dtype", "image_size", "enlarge", "memory_limit", "time_base", "nominal_rate")
         return ModelSettings(
             expected_size=(height, width),
+            feature_taps=tuple(parameters["feature_taps"]),
             num_threads=parameters["num_threads"] or None,
             **{name: parameters[name] for name in same},
         )
@@ -87,6 +91,7 @@ def load(weights: str, policy: str, cameras: Sequence[str], settings: ModelSetti
         EngineError: no such engine here.
     """
     config, read, description = _open(weights)
+    _check_taps(config, settings.feature_taps)
     parsed = parse_policy(policy)
     need = _need(config, parsed, len(cameras), settings)
     check_memory(need.total, str(need), settings.memory_limit, settings.device)
@@ -124,9 +129,19 @@ def _open(weights: str) -> tuple[ModelConfig, Callable[[], OmniStream], str]:
     return checkpoint.config, checkpoint.model, f"{checkpoint.path.resolve().name} ({checkpoint.kind})"
 
 
+def _check_taps(config: ModelConfig, taps: Sequence[int]) -> None:
+    have = 0 if config.heads is None else len(config.heads.taps)
+    if list(taps) != sorted(set(taps)) or any(not 0 <= tap < have for tap in taps):
+        expected = f"increasing numbers from 0 to {have - 1}" if have else "none: the checkpoint has no heads"
+        raise ConfigError(f"feature_taps is {list(taps)}; expected {expected}")
+
+
 def _need(config: ModelConfig, policy: CachePolicy, cameras: int, settings: ModelSettings) -> MemoryNeed:
     number_format = choose_dtype(settings.dtype, choose_device(settings.device), settings.engine)
-    return memory_need(config, policy, settings.image_size, settings.expected_size, cameras, number_format)
+    size = settings.image_size or config.image_size
+    if not settings.enlarge:
+        size = kept_small(size, *settings.expected_size)
+    return memory_need(config, policy, size, settings.expected_size, cameras, number_format)
 
 
 def _sessions(
@@ -141,6 +156,7 @@ def _sessions(
             engine=settings.engine if own else engine,
             policy=policy,
             image_size=settings.image_size or None,
+            enlarge=settings.enlarge,
             time_base=settings.time_base,
             nominal_rate=settings.nominal_rate,
             dtype=settings.dtype,

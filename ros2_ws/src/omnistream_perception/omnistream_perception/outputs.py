@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
 
+from omnistream.engines.base import TAPS
 from omnistream.geometry.pinhole import pixel_rays
+from omnistream.stream.layers import PATCHES, layer_name, layers_of
 from omnistream.stream.result import StepResult
 from omnistream_msgs.msg import FeatureMap
 from omnistream_ros import images
@@ -118,7 +120,7 @@ class Outputs:
         self._publishers.clear()
 
     def wanted(self, calibrated: bool) -> frozenset[str]:
-        """The heads that somebody needs right now."""
+        """The heads that somebody needs right now, and taps."""
         heads = set()
         if any(map(self._heard, (DEPTH, DEPTH_RELATIVE, CONFIDENCE, POINTS))):
             heads.add("depth")
@@ -127,6 +129,8 @@ class Outputs:
         predicting = not calibrated and self._node.parameters["allow_predicted_intrinsics"]
         if predicting and any(map(self._heard, (POINTS, CAMERA_INFO))):
             heads.add("pose")  # K is predicted by the same head
+        if self._node.parameters["feature_taps"] and self._heard(FEATURES):
+            heads.add(TAPS)
         return frozenset(heads)
 
     def publish(
@@ -167,10 +171,13 @@ class Outputs:
             if at is not None:
                 points = self._rays(at.k, depth.shape) * depth[..., None]
                 self._publishers[POINTS].publish(images.points_message(points, header, _sample(image, depth.shape)))
-        if self._heard(FEATURES):
+        taps = self._node.parameters["feature_taps"]
+        if self._heard(FEATURES) and (result.taps or not taps):  # who came during the step has the next one
             dtype = self._node.parameters["features_dtype"]
+            features, cls = layers_of(result, taps)
+            layer = layer_name(taps)
             self._publishers[FEATURES].publish(
-                features_message(result.features, result.cls, header, backbone_hash, policy, frames_seen, dtype)
+                features_message(features, cls, header, backbone_hash, policy, frames_seen, dtype, layer)
             )
 
     def _heard(self, topic: Topic) -> bool:
@@ -220,6 +227,7 @@ def features_message(
     policy: str,
     frames_seen: int,
     dtype: str = "float16",
+    layer: str = PATCHES,
 ) -> FeatureMap:
     """[h, w, D] and [D] as omnistream_msgs/FeatureMap, in little-endian `dtype` (float16 or float32)."""
     height, width, dim = features.shape
@@ -230,7 +238,7 @@ def features_message(
         grid_width=width,
         dim=dim,
         dtype=dtype,
-        layer="patches",
+        layer=layer,
         layout="row_major_hwc",
         model_hash=backbone_hash,
         data=images.byte_array(features.astype(little)),

@@ -90,6 +90,12 @@ MODEL = (
         effect=CONFIGURE,
     ),
     ParameterSpec(
+        "enlarge",
+        True,
+        "Whether smaller images are enlarged to image_size. A policy says what it was trained with (vision.enlarge).",
+        effect=CONFIGURE,
+    ),
+    ParameterSpec(
         "expected_image_size",
         [640, 480],
         "Width and height for which memory is checked and allocated, and the model warmed up, at configure. Images of "
@@ -178,6 +184,14 @@ OUTPUT = (
         "allow_predicted_intrinsics",
         False,
         "Use the K that the model predicts for ~/points and ~/camera_info while there is no CameraInfo.",
+    ),
+    ParameterSpec(
+        "feature_taps",
+        (),
+        "Blocks whose patches ~/features carries beside the last, by the order of the checkpoint's taps (0: the "
+        "shallowest), for a policy that reads them (vision.taps).",
+        item_type=int,
+        effect=CONFIGURE,
     ),
     ParameterSpec("features_dtype", "float16", "Number format of ~/features.", choices=("float16", "float32")),
     ParameterSpec("odom_frame", "odom", "Frame of ~/odometry.", effect=CONFIGURE),

@@ -13,12 +13,12 @@ Two ways from tokens to actions:
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from omnistream.errors import ConfigError
 from omnistream.stream.policy import parse_policy
+from omnistream.stream.preprocess import kept_small
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class VisionConfig:
 
     def side(self, height: int, width: int) -> int:
         """Images of a camera are resized to about this many pixels squared."""
-        return self.image_size if self.enlarge else min(self.image_size, round(math.sqrt(height * width)))
+        return self.image_size if self.enlarge else kept_small(self.image_size, height, width)
 
 
 @dataclass(frozen=True, kw_only=True)

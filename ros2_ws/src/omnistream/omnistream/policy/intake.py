@@ -21,6 +21,7 @@ from omnistream.contract import Contract
 from omnistream.errors import ConfigError, InputError
 from omnistream.io import pixels
 from omnistream.policy.session import CameraFeatures
+from omnistream.stream.layers import taps_in
 from omnistream.sync.aligner import Aligner, Gap, Observation, Stream
 
 STATE = "state"
@@ -184,8 +185,9 @@ def camera_input(message: Any, memory: str) -> NDArray[np.uint8] | CameraFeature
             f"features come from a stream with policy {message.policy!r}; the robot's policy was trained with "
             f"{memory!r}: set it at the perception node"
         )
-    if message.dtype not in ("float16", "float32") or (message.layer, message.layout) != ("patches", "row_major_hwc"):
-        raise InputError(f"features are {message.dtype}, {message.layer}, {message.layout}; expected patches as floats")
+    if message.dtype not in ("float16", "float32") or message.layout != "row_major_hwc":
+        raise InputError(f"features are {message.dtype}, {message.layout}; expected floats in row_major_hwc")
+    taps = taps_in(message.layer)
     little = np.dtype(message.dtype).newbyteorder("<")
     shape = (int(message.grid_height), int(message.grid_width), int(message.dim))
     found, expected = len(message.data), math.prod(shape) * little.itemsize
@@ -197,7 +199,7 @@ def camera_input(message: Any, memory: str) -> NDArray[np.uint8] | CameraFeature
     cls = np.frombuffer(message.cls, little).astype(np.float32)
     if not (np.isfinite(features).all() and np.isfinite(cls).all()):
         raise InputError("features hold NaN or infinity")
-    return CameraFeatures(features=features, cls=cls, backbone=message.model_hash)
+    return CameraFeatures(features=features, cls=cls, backbone=message.model_hash, taps=taps)
 
 
 def _bytes(data: Any) -> NDArray[np.uint8]:

@@ -39,10 +39,6 @@ def open_session(policy: LoadedPolicy, parameters: Mapping[str, Any]) -> PolicyS
     if parameters["source"] == "features":
         if policy.config.vision.source == "pixels":
             raise ConfigError("the policy looks at pixels, not at features; set source to images")
-        if policy.config.vision.taps:
-            raise ConfigError(
-                "the policy reads taps of the backbone, which features do not carry; set source to images"
-            )
     elif policy.config.vision.source == "backbone":
         backbone = _backbone(policy, parameters["weights"])
     engine = {name: parameters[name] for name in ("engine", "dtype", "device")}

@@ -17,6 +17,7 @@ from omnistream.model.omnistream import OmniStream
 from omnistream.policy.checkpoint import LoadedPolicy
 from omnistream.policy.tokens import Encoded
 from omnistream.policy.vision import Eye, PixelEye, StreamEye, joined
+from omnistream.stream.layers import layer_name
 from omnistream.weights.identity import model_hash
 
 
@@ -25,11 +26,13 @@ class CameraFeatures:
     """One frame of one camera as another stream computed it (perception's FeatureMap)."""
 
     features: NDArray[np.float32]
-    """[rows, columns, D] final patch tokens."""
+    """[rows, columns, D] final patch tokens; with taps D is longer, see `omnistream.stream.layers`."""
     cls: NDArray[np.float32]
     """[D] final CLS token."""
     backbone: str
     """Hash of the backbone they come from (`StreamSession.backbone_hash`); checked."""
+    taps: tuple[int, ...] = ()
+    """Which shallower blocks are in `features` beside the last; checked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,8 +170,12 @@ class PolicySession:
         shape = self.policy.shape
         rows, columns = shape.grids[shape.cameras.index(name)]
         if isinstance(image, CameraFeatures):
-            if self.policy.config.vision.taps:
-                raise InputError(f"features of {name!r} have no taps, which this policy reads; give it images")
+            if image.taps != (taps := self.policy.config.vision.taps):
+                have, read = layer_name(image.taps), layer_name(taps)
+                raise InputError(
+                    f"features of {name!r} are {have}; this policy reads {read}: set perception's feature_taps to "
+                    f"{list(taps)}, or give it images"
+                )
             self.policy.check_backbone(image.backbone, f"source of camera {name!r}")
             found, expected = image.features.shape, (rows, columns, shape.feature_dim)
             if found != expected:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from omnistream.io.run_log import RecordedRun
 from omnistream.replay.pictures import IMAGES, BagPictures, Key
 from omnistream.stream.camera import CameraStream, Taken, result_digest
 from omnistream.stream.gate import StreamGate
+from omnistream.stream.layers import layer_name, layers_of
 from omnistream.stream.rectify import Lens, Undistortion
 from omnistream.stream.result import StepResult
 from omnistream.stream.session import StreamSession
@@ -79,6 +80,7 @@ class SeeingAgain:
         except Exception:
             self.pictures.__exit__()
             raise
+        self._taps = tuple(run.header["parameters"].get("feature_taps", ()))
         self._undistortions: dict[Any, Undistortion] = {}
         self._features: dict[tuple[str, int], tuple[StepResult, CameraStream, int]] = {}
         self._events = enumerate(run.events, 2)
@@ -122,7 +124,7 @@ class SeeingAgain:
                 return None
         result, stream, frames = self._features[camera, stamp]
         for number_format in ("float16", "float32"):
-            message = feature_message(result, stream.session, frames, number_format)
+            message = feature_message(result, stream.session, frames, number_format, self._taps)
             if checksum(message.data, message.cls) == crc:
                 return message
         return None
@@ -238,20 +240,23 @@ def decode_picture(message: Any) -> Any:
     return decode_compressed(message.data, message.format)
 
 
-def feature_message(result: StepResult, session: StreamSession, frames: int, number_format: str) -> Any:
+def feature_message(
+    result: StepResult, session: StreamSession, frames: int, number_format: str, taps: Sequence[int] = ()
+) -> Any:
     """What perception's FeatureMap of a result says."""
     little = np.dtype(number_format).newbyteorder("<")
-    height, width, dim = result.features.shape
+    features, cls = layers_of(result, taps)
+    height, width, dim = features.shape
     return SimpleNamespace(
         grid_height=height,
         grid_width=width,
         dim=dim,
         dtype=number_format,
-        layer="patches",
+        layer=layer_name(taps),
         layout="row_major_hwc",
         model_hash=session.backbone_hash,
-        data=result.features.astype(little).tobytes(),
-        cls=result.cls.astype(little).tobytes(),
+        data=features.astype(little).tobytes(),
+        cls=cls.astype(little).tobytes(),
         policy=str(session.policy),
         frames_seen=frames,
     )
@@ -275,6 +280,7 @@ def _streams(run: RecordedRun, changes: Mapping[str, Any]) -> dict[str, CameraSt
             engine=p["engine"],
             policy=p["policy"],
             image_size=p["image_size"] or None,
+            enlarge=p.get("enlarge", True),  # logs of older versions do not say so
             time_base=p["time_base"],
             nominal_rate=p["nominal_rate"],
             dtype=p["dtype"],

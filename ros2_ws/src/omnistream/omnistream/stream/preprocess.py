@@ -33,6 +33,11 @@ def network_size(height: int, width: int, image_size: int | tuple[int, int], pat
     return h, w
 
 
+def kept_small(image_size: int, height: int, width: int) -> int:
+    """The pixel budget of an image that is not to be enlarged to `image_size`."""
+    return min(image_size, round(math.sqrt(height * width)))
+
+
 def check_image(image: np.ndarray) -> None:
     """Raise InputError unless `image` is uint8 [H, W, 3] and not empty."""
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:

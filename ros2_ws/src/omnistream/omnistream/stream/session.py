@@ -23,7 +23,7 @@ from omnistream.stream.gate import TimeBase
 from omnistream.stream.lens import lens_factor, through_lens
 from omnistream.stream.memory import check_fits
 from omnistream.stream.policy import CachePolicy, parse_policy
-from omnistream.stream.preprocess import check_image, network_size, preprocess
+from omnistream.stream.preprocess import check_image, kept_small, network_size, preprocess
 from omnistream.stream.result import StepResult
 from omnistream.stream.state import StreamState
 from omnistream.weights.identity import model_hash
@@ -54,6 +54,7 @@ class StreamSession:
         engine: str | Engine = "auto",
         policy: str | CachePolicy = DEFAULT_POLICY,
         image_size: int | tuple[int, int] | None = None,
+        enlarge: bool = True,
         time_base: TimeBase = "index",
         nominal_rate: float = 30.0,
         dtype: str = "auto",
@@ -64,6 +65,7 @@ class StreamSession:
         engine: auto, torch, onnxruntime or onnxruntime:DIR (see `omnistream.engines.select`), or an engine to share.
         policy: what stays in memory: full:N, window:W, sink_window:S,W.
         image_size: pixel budget (a side) or an exact (height, width); default: the checkpoint's.
+        enlarge: whether images that are smaller than the budget are enlarged to it.
         time_base: `index` counts frames; `stamps` advances time by stamp differences times `nominal_rate` (Hz), so that
         dropped frames are felt.
         num_threads: torch's CPU threads, process-wide; None leaves them.
@@ -98,6 +100,7 @@ class StreamSession:
             self.engine = engine
         self._image_size = self.config.image_size if image_size is None else image_size
         network_size(480, 640, self._image_size, self.config.backbone.patch_size)  # refuses a bad size now
+        self._enlarge = enlarge
         self._time_base = time_base
         self._nominal_rate = nominal_rate
         self._source_size: tuple[int, int] | None = None
@@ -138,7 +141,10 @@ class StreamSession:
 
     def network_size(self, height: int, width: int) -> tuple[int, int]:
         """(h, w) at which an image of that size is processed, and at which depth comes out."""
-        return network_size(height, width, self._image_size, self.config.backbone.patch_size)
+        size = self._image_size
+        if isinstance(size, int) and not self._enlarge:
+            size = kept_small(size, height, width)
+        return network_size(height, width, size, self.config.backbone.patch_size)
 
     def cache_nbytes(self, height: int, width: int) -> int:
         """Bytes that the cache of a `height` x `width` camera takes, from its first frame on and for ever."""
