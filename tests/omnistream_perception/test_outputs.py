@@ -306,7 +306,7 @@ def test_two_cameras_share_an_engine_and_have_a_stream_each(graph: Graph, start:
     wrist = camera(topic="/hand/image", node=f"{P}/wrist")
     for _ in range(3):
         front.served()
-    wrist.served()
+    wrist.served(images.image_message(wrist.picture((48, 96)), wrist.header()))  # not as expected_image_size says
     wrist.served(stamp=1.0)  # resets this one only
     status = front.status(lambda s: s.frames_seen == 3, "3 frames of front")
     assert (status.camera, status.segment) == ("front", 0)

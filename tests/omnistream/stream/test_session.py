@@ -127,6 +127,21 @@ def test_reset_starts_a_new_world_and_admits_another_size(tiny_model):
     assert stream.step(images(1, 80, 60)[0]).depth.shape == (80, 48)
 
 
+def test_what_was_allocated_for_another_size_is_allocated_anew(tiny_model):
+    stream = session(tiny_model)
+    stream.allocate(60, 80)
+    expected = session(tiny_model).step(images(1, 80, 60)[0]).depth
+    np.testing.assert_array_equal(stream.step(images(1, 80, 60)[0]).depth, expected)
+
+
+def test_small_images_stay_small_where_told(tiny_model):
+    image = images(1, 32, 48)[0]
+    assert session(tiny_model, image_size=64).step(image).network_size == (48, 80)
+    small = session(tiny_model, image_size=64, enlarge=False)
+    assert small.step(image).network_size == (32, 48)
+    assert small.network_size(128, 128) == (64, 64)
+
+
 @pytest.mark.parametrize(
     "image",
     [

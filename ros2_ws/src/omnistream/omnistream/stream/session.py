@@ -160,7 +160,7 @@ class StreamSession:
         )
 
     def allocate(self, height: int, width: int) -> None:
-        """Allocate the cache for a camera of that size now, instead of at its first image.
+        """Allocate the cache for a camera of that size now, instead of at its first image, which may have another.
 
         EngineError, with the numbers, where there is not enough memory.
         """
@@ -205,7 +205,7 @@ class StreamSession:
         if not wanted <= available:
             raise ConfigError(f"wanted {sorted(wanted - available)}; this checkpoint has {sorted(available)}")
         size = (image.shape[0], image.shape[1])
-        if self._source_size not in (None, size):
+        if self.frames_seen and self._source_size != size:
             raise InputError(f"image is {size} (height, width), the stream runs at {self._source_size}; reset it first")
         lens = None if K is None or self.config.lens != "known" else self._lens(K, size)
         at = self._time(stamp)
