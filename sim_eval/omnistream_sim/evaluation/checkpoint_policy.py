@@ -49,7 +49,7 @@ class CheckpointPolicy:
         """
         self._path, self._weights = path, weights
         loaded = load_policy(path, language_model=language_model or None)
-        backbone = load_model(Path(weights)) if weights else None
+        backbone = load_model(weights) if weights else None
         if backbone is None and loaded.config.vision.source != "pixels":
             backbone, about = default_model()
             found = model_hash(backbone.backbone)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -64,7 +63,7 @@ class LocateOptions:
 
 
 def locate(
-    weights: Path | None, options: LocateOptions, *, say: Callable[[str], object] = lambda text: None
+    weights: str | None, options: LocateOptions, *, say: Callable[[str], object] = lambda text: None
 ) -> dict[str, Any]:
     """Rows of errors by kind of token: the weights and their network with random ones (not without weights), pixels.
 

@@ -203,7 +203,7 @@ def check_tabletop(
 def probe_tabletop(
     *,
     out: Path = Path("build/probe_tabletop.json"),
-    weights: Path | None = None,
+    weights: str | None = None,
     pictures: int = 1000,
     steps: int = 2500,
     static: int = 224,

@@ -25,7 +25,7 @@ def test_a_policy_trained_on_bridge_acts_in_simpler(tmp_path: Path) -> None:
     still = ["--data.no-state", "--data.still", "hold"]
     assert train(["policy", str(tmp_path / "run"), "--preset", "tabletop_tiny", *where, *still, *SMALL]) == 0
     best = tmp_path / "run" / "best"
-    policy = CheckpointPolicy(best, convention=CONVENTION, device="cpu")
+    policy = CheckpointPolicy(best, convention=CONVENTION, weights="default", device="cpu")  # the word is no folder
     picture = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
     chunk = policy({"rgb_static": picture, "state": np.zeros(15)}, "put the spoon on the towel")
 
