@@ -34,6 +34,8 @@ def taps_in(layer: str) -> tuple[int, ...]:
 
 def layers_of(result: StepResult, taps: Sequence[int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Patches [rows, columns, D * (1 + taps)] and CLS of the same length, which has zeros in the place of taps."""
+    if not taps:
+        return result.features, result.cls
     features = np.concatenate([result.features, *(result.taps[tap] for tap in taps)], -1)
     cls = np.zeros(features.shape[-1], np.float32)
     cls[: len(result.cls)] = result.cls
