@@ -42,15 +42,15 @@ def test_a_domain_with_a_participant_is_not_given_out(
         assert foreign.stdin is not None and foreign.stdout is not None
         try:
             assert foreign.stdout.readline() == "here\n"
-            # The foreign process does not know our locks, so take them away too; and leave only its domain.
+            # The foreign process does not know our locks, so take them away too; and try its domain first.
             monkeypatch.setattr(domains, "_lock", lambda _: os.open(os.devnull, os.O_RDONLY))
-            monkeypatch.setattr(domains, "MAX_DOMAIN_ID", ros_domain)
-            monkeypatch.setattr("random.SystemRandom.shuffle", lambda _self, items: items.reverse())
-            if ros_domain == 1:
-                with pytest.raises(RuntimeError, match="in use"), reserved_domain_id():
-                    pass
-            else:
-                with reserved_domain_id() as other:
-                    assert other != ros_domain
+            monkeypatch.setattr(
+                "random.SystemRandom.shuffle", lambda _self, items: items.sort(key=lambda d: d != ros_domain)
+            )
+            with reserved_domain_id() as other:
+                assert other != ros_domain
+            monkeypatch.setattr(domains, "_discovery_ports_are_free", lambda _: False)
+            with pytest.raises(RuntimeError, match="are in use on this machine; set ROS_DOMAIN_ID"):
+                reserved_domain_id().__enter__()
         finally:
             foreign.stdin.close()
