@@ -64,6 +64,11 @@ class Script:
         self._waypoints, self._patience = list(waypoints), patience
         self._index = self._waited = self._spent = 0
 
+    @property
+    def left(self) -> list[Waypoint]:
+        """The waypoints from the present one on."""
+        return self._waypoints[self._index :]
+
     def action(self, state: State) -> NDArray[np.float64] | None:
         """What to do now; None: all is done."""
         while self._index < len(self._waypoints):

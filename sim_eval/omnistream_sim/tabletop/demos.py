@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from omnistream.contract import Action, Camera, Contract, Dimension, Gripper
 from omnistream.episodes import EpisodeWriter
+from omnistream.episodes.plans import Plans, joined, write_plans
 from omnistream.errors import ConfigError
 from omnistream.io.files import replacing, write_bytes
 from omnistream_sim.evaluation.protocols import EvaluationError
@@ -27,6 +28,7 @@ from omnistream_sim.parts import Parts
 
 from .env import STEP, TURN
 from .expert import Expert
+from .foresight import GOAL, Foresight
 from .starts import Beginning, chain, start_of_kind
 from .task_env import RATE, TaskWorld, View, instruction
 from .tasks import TASKS, tasks_of
@@ -70,15 +72,17 @@ class DemoOptions:
     """Share of the control periods that are disturbed."""
     later: float = 0.3
     """Share of the episodes that begin where a chain has got to, not at a start of their own."""
+    others: int = 2
+    """Other tasks per frame of which it is noted what the expert would do, were it told them (`plans.parquet`)."""
     max_steps: int = 200
     view: View = field(default_factory=View)
     storage: Literal["image", "jpeg", "video"] = "image"
 
     def __post_init__(self) -> None:
-        if self.episodes < 1 or self.seed < 0 or self.noise < 0 or self.max_steps < 1:
+        if self.episodes < 1 or min(self.seed, self.noise, self.others) < 0 or self.max_steps < 1:
             raise ConfigError(
-                f"episodes {self.episodes}, seed {self.seed}, noise {self.noise}, max_steps {self.max_steps}; expected "
-                "at least 1, 0, 0 and 1"
+                f"episodes {self.episodes}, seed {self.seed}, noise {self.noise}, others {self.others}, max_steps "
+                f"{self.max_steps}; expected at least 1, 0, 0, 0 and 1"
             )
         if not (0 <= self.disturbed <= 1 and 0 <= self.later <= 1):
             raise ConfigError(f"disturbed {self.disturbed}, later {self.later}; expected shares from 0 to 1")
@@ -104,6 +108,8 @@ class Demo:
     """[T, 7] in the contract's units: what the expert wanted, not what the disturbed arm was told."""
     pictures: dict[str, NDArray[np.uint8]]
     """[T, H, W, 3] per camera."""
+    plans: Plans
+    """From its frames; of episode 0."""
 
 
 class Demonstrator:
@@ -127,10 +133,11 @@ class Demonstrator:
         for name in beginning.tasks[:-1]:
             if not self._do(name, rng, Record()):
                 return _failed(beginning.tasks[-1])
-        record = Record(tuple(options.view.cameras))
         task = beginning.tasks[-1]
+        told = instruction(TASKS[task], "seen", seed)
+        record = Record(tuple(options.view.cameras), Foresight(TASKS[task], told, options.others, seed))
         success = self._do(task, rng, record)
-        return record.demo(task, instruction(TASKS[task], "seen", seed), success)
+        return record.demo(task, told, success)
 
     def close(self) -> None:
         """Free the simulator."""
@@ -155,7 +162,7 @@ class Demonstrator:
             action = expert.action(state)
             if action is None:
                 return False
-            record.add(world, action)
+            record.add(world, expert, action)
             if rng.random() < options.disturbed:
                 action = shaken(action, rng, options.noise)
             world.step(np.clip(action, -1, 1))
@@ -176,12 +183,12 @@ def shaken(action: NDArray[np.float64], rng: np.random.Generator, noise: float) 
 class Record:
     """What is kept of an episode while it runs; without cameras, nothing."""
 
-    def __init__(self, cameras: tuple[str, ...] = ()) -> None:
-        self._cameras = cameras
+    def __init__(self, cameras: tuple[str, ...] = (), foresight: Foresight | None = None) -> None:
+        self._cameras, self._foresight = cameras, foresight
         self._rows: list[tuple[NDArray[Any], NDArray[Any]]] = []
         self._pictures: dict[str, list[NDArray[np.uint8]]] = {name: [] for name in cameras}
 
-    def add(self, world: TaskWorld, action: NDArray[np.float64]) -> None:
+    def add(self, world: TaskWorld, expert: Expert, action: NDArray[np.float64]) -> None:
         """What is seen and felt now, and what the expert does about it."""
         if not self._cameras:
             return
@@ -189,13 +196,16 @@ class Record:
         self._rows.append((observation["state"], action * UNITS))
         for name, pictures in self._pictures.items():
             pictures.append(observation[f"rgb_{name}"])
+        if self._foresight:
+            self._foresight.add(world.env.state(), expert)
 
     def demo(self, task: str, told: str, success: bool) -> Demo:
         """All of it."""
-        if not success:
+        if not success or self._foresight is None:
             return _failed(task)
         state, action = (np.array([row[i] for row in self._rows], np.float32) for i in (0, 1))
-        return Demo(task, told, True, state, action, {name: np.array(rows) for name, rows in self._pictures.items()})
+        pictures = {name: np.array(rows) for name, rows in self._pictures.items()}
+        return Demo(task, told, True, state, action, pictures, self._foresight.plans(UNITS))
 
 
 def make_demos(
@@ -213,6 +223,7 @@ def make_demos(
     parts = Parts(folder, ".zip", wanted)
     parts.make(options.episodes, partial(Demonstrator, options), _episode, workers=workers, progress=progress)
     failed: dict[str, int] = {}
+    plans: list[Plans] = []
     with EpisodeWriter(folder, options.contract, storage=options.storage, robot="panda") as writer:
         for number in range(options.episodes):
             demo, failures = _load(parts.path(number))
@@ -222,8 +233,10 @@ def make_demos(
             for t, (state, action) in enumerate(zip(demo.state, demo.action, strict=True)):
                 writer.add(state, action, {name: rows[t] for name, rows in demo.pictures.items()})
             writer.end(success=True)
+            plans.append(replace(demo.plans, episode=demo.plans.episode + number))
         told: dict[str, Any] = {"episodes": writer.episodes, "frames": writer.frames}
     told |= {"tried": options.episodes + sum(failed.values()), "failed": dict(sorted(failed.items()))}
+    write_plans(folder, joined(plans))
     write_bytes(folder / "demos.json", (json.dumps(_plain(options) | told, indent=2) + "\n").encode())
     parts.remove()
     return told
@@ -240,10 +253,12 @@ def _episode(maker: Demonstrator, number: int, path: Path) -> None:
 
 
 def _save(path: Path, demo: Demo, failures: list[str]) -> None:
-    arrays = {"state": demo.state, "action": demo.action} | demo.pictures
+    plans = {f"plans.{name}": value for name, value in vars(demo.plans).items() if isinstance(value, np.ndarray)}
+    arrays = {"state": demo.state, "action": demo.action} | plans | demo.pictures
     # np.savez_compressed has no level: its 6 takes four times as long as 1, for a fifth less.
     with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
         told = {"task": demo.task, "instruction": demo.instruction, "failures": failures}
+        told["plans"] = demo.plans.instruction
         file.writestr("about.json", json.dumps(told))
         for name, array in arrays.items():
             with file.open(f"{name}.npy", "w") as entry:
@@ -259,11 +274,14 @@ def _load(path: Path) -> tuple[Demo, list[str]]:
                 with file.open(name) as entry:
                     arrays[name[:-4]] = np.lib.format.read_array(entry, allow_pickle=False)  # type: ignore[no-untyped-call]
     state, action = arrays.pop("state"), arrays.pop("action")
-    return Demo(about["task"], about["instruction"], True, state, action, arrays), about["failures"]
+    rows = {name[len("plans.") :]: arrays.pop(name) for name in sorted(arrays) if name.startswith("plans.")}
+    plans = Plans(goal=GOAL, instruction=about["plans"], **rows)
+    return Demo(about["task"], about["instruction"], True, state, action, arrays, plans), about["failures"]
 
 
 def _failed(task: str) -> Demo:
-    return Demo(task, "", False, np.zeros((0, 15), np.float32), np.zeros((0, 7), np.float32), {})
+    none = Foresight(TASKS[task], "", 0, 0).plans(UNITS)
+    return Demo(task, "", False, np.zeros((0, 15), np.float32), np.zeros((0, 7), np.float32), {}, none)
 
 
 def _plain(options: DemoOptions) -> dict[str, Any]:

@@ -28,6 +28,11 @@ class Expert:
         self._plans = 0
         self._script: Script | None = None
 
+    @property
+    def left(self) -> list[Waypoint]:
+        """Of its plan, the waypoints from the one on that the last action went to."""
+        return self._script.left if self._script else []
+
     def action(self, state: State) -> NDArray[np.float64] | None:
         """[7] in -1 .. 1; None: it gives up."""
         while True:
@@ -43,10 +48,8 @@ class Expert:
 def plan(task: Task, state: State, layout: Layout) -> list[Waypoint]:
     """The next part of the task, as far as it can be foreseen: a block is taken first and, once held, put somewhere."""
     if task.kind in ("place", "stack", "lift") and state.grasped(task.block):
-        if task.kind == "stack":
-            return control.stack(state, task.base)
-        if task.kind == "place":
-            return control.place(state, _place_in_drawer(task, state, layout), on=0.014)
+        if task.kind != "lift":
+            return put(task, state, layout)
         x, y, _ = state.tool
         return [Waypoint((x, y, TRAVEL_HEIGHT), float(state.target_euler[2]), CLOSE)]
     start = _let_go(state)
@@ -59,6 +62,13 @@ def plan(task: Task, state: State, layout: Layout) -> list[Waypoint]:
     if task.kind == "slider":
         return start + control.move_slider(state, SIDES[task.goal] * (SLIDER_TRAVEL / 2 - 0.005))
     return start + control.press_button(state)
+
+
+def put(task: Task, state: State, layout: Layout) -> list[Waypoint]:
+    """The second part of placing and stacking: the block is held."""
+    if task.kind == "stack":
+        return control.stack(state, task.base)
+    return control.place(state, _place_in_drawer(task, state, layout), on=0.014)
 
 
 def _let_go(state: State) -> list[Waypoint]:

@@ -137,7 +137,7 @@ class _Finder(nn.Module):
         self.head = nn.Sequential(nn.Linear(places, _HIDDEN), nn.ReLU(), nn.Linear(_HIDDEN, 2))
 
     def forward(self, tokens: Tensor, colours: Tensor) -> Tensor:
-        found: Tensor = self.head(self.pool(tokens, self.colour(colours)))
+        found: Tensor = self.head(self.pool(tokens, self.colour(colours)[:, None])[:, 0])
         return found
 
 

@@ -76,6 +76,7 @@ def demos_tabletop(
     noise: float = 0.35,
     disturbed: float = 0.5,
     later: float = 0.3,
+    others: int = 2,
     static: int = 128,
     gripper: int = 96,
     storage: Literal["image", "jpeg", "video"] = "image",
@@ -91,6 +92,7 @@ def demos_tabletop(
         noise: Disturbance of the arm: standard deviation, where 1 is 0.02 m. Recorded is the undisturbed action.
         disturbed: Share of the control periods that are disturbed.
         later: Share of the episodes that begin where a chain of tasks has got to.
+        others: Other tasks per frame of which it is noted what the expert would do next, were it told them.
         static: Pixels per side of the camera beside the table.
         gripper: Of the camera on the hand; 0: none.
         storage: image (PNG), jpeg or video.
@@ -108,6 +110,7 @@ def demos_tabletop(
         noise=noise,
         disturbed=disturbed,
         later=later,
+        others=others,
         view=View(static=static, gripper=gripper),
         storage=storage,
     )

@@ -14,7 +14,15 @@ from omnistream.contract import Action, Camera, Contract, Dimension, Gripper, St
 from omnistream.model.config import BackboneConfig, ModelConfig
 from omnistream.model.omnistream import OmniStream
 from omnistream.policy.checkpoint import LoadedPolicy
-from omnistream.policy.config import HeadConfig, LanguageConfig, PolicyConfig, PolicyShape, PoolingConfig, VisionConfig
+from omnistream.policy.config import (
+    HeadConfig,
+    LanguageConfig,
+    PolicyConfig,
+    PolicyShape,
+    PoolingConfig,
+    VisionConfig,
+    goal_dimensions,
+)
 from omnistream.policy.network import PolicyNetwork
 from omnistream.policy.scaling import scaling_from
 from omnistream.policy.tokens import WordTokens
@@ -82,6 +90,7 @@ def make_policy(contract: Contract, config: PolicyConfig, backbone: OmniStream |
         arm=len(contract.action.arm),
         grippers=len(contract.action.grippers),
         state=len(contract.state),
+        goal=goal_dimensions(config.goal, contract.state_names),
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

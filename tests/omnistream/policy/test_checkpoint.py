@@ -18,7 +18,7 @@ from omnistream.policy import load_policy, save_policy
 from omnistream.policy.checkpoint import CONTRACT_FILE, POLICY_FILE, WEIGHTS_FILE, LoadedPolicy
 from omnistream.policy.session import PolicySession
 from omnistream.weights.files import sha256_of
-from tests.omnistream.policy.conftest import images
+from tests.omnistream.policy.conftest import CONFIG, images, make_policy
 
 STATE = np.zeros(3, np.float32)
 
@@ -54,6 +54,17 @@ def test_half_precision_is_half_as_large_and_close(
     assert actions(load_policy(small), backbone, contract) == pytest.approx(
         actions(policy, backbone, contract), abs=5e-3
     )
+
+
+def test_a_goal_travels_with_the_policy(tmp_path: Path, backbone: OmniStream, contract: Contract) -> None:
+    policy = make_policy(contract, dataclasses.replace(CONFIG, goal=("pz", "px")), backbone)
+    assert policy.shape.goal == (2, 0)
+    loaded = load_policy(save_policy(policy, tmp_path / "policy"))
+    assert np.array_equal(actions(loaded, backbone, contract), actions(policy, backbone, contract))
+    path = tmp_path / "policy" / POLICY_FILE
+    path.write_text(path.read_text().replace('"pz"', '"elbow"'))
+    with pytest.raises(CheckpointError, match="goal has 'elbow'; expected names of the state: px, py, pz"):
+        load_policy(path.parent)
 
 
 def test_another_robots_contract_is_refused_with_both_sides(saved: Path, contract: Contract) -> None:

@@ -41,6 +41,7 @@ def test_from_demonstrations_to_a_score(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2400)
 @pytest.mark.ros
 def test_from_recorded_bags_to_a_policy_that_does_it(tmp_path: Path) -> None:
     """A robot's whole way by commands alone: record over ROS 2, import, check, train, and the task is done."""

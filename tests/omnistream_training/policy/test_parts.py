@@ -7,6 +7,7 @@ import dataclasses
 import math
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import torch
 
 from omnistream.contract import Contract
 from omnistream.episodes import open_dataset
+from omnistream.episodes.plans import Plans
 from omnistream.errors import ConfigError, ContractError, InputError
 from omnistream.policy.network import PolicyOutput
 from omnistream.policy.scaling import ActionScaling
@@ -28,7 +30,9 @@ from omnistream_training.policy.samples import (
     Batch,
     Samples,
     Track,
+    keyframes,
     read_tracks,
+    sentences,
     split,
     used_contract,
     with_statistics,
@@ -44,11 +48,30 @@ def make_track(number: int, length: int, text: str = "go", first: int = 0) -> Tr
 SCALING = ActionScaling(arm=(0,), low=(-1.0,), high=(1.0,), grippers=((1, 1.0, -1.0),))
 
 
-def make_samples(*tracks: Track, chunk: int = 3) -> Samples:
+def test_keyframes_are_where_the_gripper_switches_next_and_at_the_end() -> None:
+    opened = np.array([[1], [1], [0], [0], [1]], np.float32)
+    assert keyframes(opened, 2).tolist() == [[2, 4], [2, 4], [4, 4], [4, 4], [4, 4]]
+    assert keyframes(np.zeros((3, 0), np.float32), 1).tolist() == [[2], [2], [2]]
+    samples = make_samples(make_track(0, 4), make_track(1, 3, first=4), goal=2)  # the gripper switches at every step
+    found = samples.batch(np.arange(7)).keyframes
+    assert found is not None and found.shape == (7, 2, 1)
+    assert found[..., 0].tolist() == [
+        [101, 102],
+        [102, 103],
+        [103, 103],
+        [103, 103],
+        [101, 102],
+        [102, 102],
+        [102, 102],
+    ]
+
+
+def make_samples(*tracks: Track, chunk: int = 3, goal: int = 0) -> Samples:
     frames = sum(len(track) for track in tracks)
     tokens = np.arange(frames, dtype=np.float16)[:, None, None] * np.ones((1, 2, 1), np.float16)
-    words = WordTokens.of(track.instruction for track in tracks)
-    return Samples(tracks, [[FeatureTable(tokens, (1, 1))]], words, SCALING, chunk)
+    words = WordTokens.of(sentences(tracks))
+    told: dict[str, Any] = {"goal": ("x",), "state": ("x",), "keyframes": goal} if goal else {}
+    return Samples(tracks, [[FeatureTable(tokens, (1, 1))]], words, SCALING, chunk, **told)
 
 
 def test_the_loss_is_hubers_plus_a_hundredth_of_the_grippers() -> None:
@@ -64,6 +87,15 @@ def test_the_loss_is_hubers_plus_a_hundredth_of_the_grippers() -> None:
     assert float(terms["arm"]) == pytest.approx(huber)
     assert float(terms["gripper"]) == pytest.approx(math.log(2))
     assert float(loss) == pytest.approx(huber + 0.01 * math.log(2))
+
+
+def test_the_goal_counts_where_it_is_predicted() -> None:
+    nothing, valid = torch.zeros(2, 1, 0), torch.ones(2, 1, dtype=torch.bool)
+    out = PolicyOutput(torch.zeros(2, 1, 1), nothing, torch.tensor([[0.5, 0.0], [0.0, 3.0]]))
+    goal = torch.zeros(2, 2)
+    loss, terms = policy_loss(out, torch.zeros(2, 1, 1), nothing, valid, PolicyLoss(goal=2.0), goal)
+    assert float(terms["goal"]) == pytest.approx((0.125 + 2.5) / 4)
+    assert float(loss) == pytest.approx(2 * float(terms["goal"]))
 
 
 def test_hubers_delta_is_where_the_square_ends() -> None:
@@ -97,6 +129,44 @@ def test_a_batch_is_a_function_of_seed_and_step() -> None:
     assert 0 < silent.sum() < 16 and torch.equal(a.known[~silent], told[~silent])
     mean = samples.mean_state
     assert (a.state == mean).any() and not (a.state == mean).all()
+
+
+def with_plans(track: Track) -> Track:
+    """From its frame 1, told otherwise: 0.5, 0.6 and then nobody knows; and where its frame 0 is going."""
+    plans = Plans(
+        goal=("x",),
+        episode=np.zeros(2, int),
+        frame=np.array([0, 1]),
+        instruction=[track.instruction, "stop"],
+        keyframes=np.array([[[7], [8]], [[9], [10]]], np.float32),
+        actions=np.array([[[0, 0], [0, 0]], [[0.5, 1.0], [0.6, -1.0]]], np.float32),
+        steps=np.array([0, 2]),
+    )
+    return dataclasses.replace(track, plans=plans)
+
+
+def test_a_share_of_a_batch_is_told_otherwise_and_learns_what_was_to_be_done() -> None:
+    bare = make_samples(make_track(0, 4), make_track(1, 30, first=4), goal=2)
+    samples = make_samples(with_plans(make_track(0, 4)), make_track(1, 30, first=4), goal=2)
+    assert samples.others.tolist() == [[0, 1]] and not len(bare.others)
+    noise, std = Noise(unknown_words=0.0), torch.ones(1)
+    batch = samples.draw(3, 8, 0, noise, std, counterfactual=0.25)
+    stop = torch.tensor(samples.tokens.encode("stop").ids)
+    told = (batch.words == stop).all(1)
+    assert told.tolist() == [False] * 6 + [True] * 2
+    assert batch.arm[told, :, 0] == pytest.approx(np.array([[0.5, 0.6, 0.6]] * 2))
+    assert (
+        batch.opened[told, :, 0].tolist() == [[1, 0, 0]] * 2 and batch.valid[told].tolist() == [[True, True, False]] * 2
+    )
+    assert batch.visual[0][told, 0, 0].tolist() == [1, 1] and batch.state is not None
+    assert batch.state[told].flatten().tolist() == [101, 101]
+    assert batch.keyframes is not None and batch.keyframes[told, :, 0].tolist() == [[9, 10]] * 2
+    # What was recorded keeps its sentence; where it is going is as planned, else where its gripper switches.
+    assert samples.batch(np.array([0, 1])).keyframes[..., 0].tolist() == [[7, 8], [102, 103]]  # type: ignore[index]
+    # Without plans, or a share of them, batches are what they were.
+    for one, share in ((bare, 0.25), (samples, 0.0)):
+        again, plain = one.draw(3, 8, 0, noise, std, share), bare.draw(3, 8, 0, noise, std)
+        assert torch.equal(again.visual[0], plain.visual[0]) and torch.equal(again.arm, plain.arm)
 
 
 def test_every_sample_sees_the_picture_of_its_own_data_set(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from omnistream.episodes import open_dataset
+from omnistream.episodes import EpisodeWriter, open_dataset
+from omnistream.episodes.plans import Plans, write_plans
 from omnistream.errors import CheckpointError, ConfigError, InputError
 from omnistream.model.omnistream import OmniStream
 from omnistream.policy import PolicySession, load_policy
@@ -59,6 +60,44 @@ def test_it_learns_to_do_what_it_is_told(
     assert report["error"] < 0.1 < report["mean_error"]
     assert report["other_error"] > 0.5 and report["blank_error"] > 3 * report["error"]
     assert set(report["dimensions"]) == {"dx", "dy", "gripper"}
+
+
+def test_it_learns_what_it_never_saw_done_from_plans(
+    config: PolicyRunConfig, where: PolicyWhere, tmp_path: Path, pushes: Path
+) -> None:
+    """All demonstrations go left. What to do when told right is in the plans alone, and so is where that leads."""
+    contract = open_dataset(pushes).contract
+    folder, rows = tmp_path / "lefts", []
+    with EpisodeWriter(folder, contract, storage="image") as writer:
+        for number, episode in enumerate(e for e in open_dataset(pushes) if e.instruction == LEFT):
+            writer.begin(LEFT)
+            pictures = zip(episode.frames("front"), episode.frames("wrist"), strict=True)
+            for t, (front, wrist) in enumerate(pictures):
+                writer.add(episode.state[t], episode.action[t], {"front": front, "wrist": wrist})
+                rows.append((number, t))
+            writer.end(success=True)
+    n = len(rows)
+    right = Plans(
+        goal=("x",),
+        episode=np.array([number for number, _ in rows]),
+        frame=np.array([t for _, t in rows]),
+        instruction=[RIGHT] * n,
+        keyframes=np.full((n, 2, 1), 0.9, np.float32),
+        actions=np.full((n, 3, 3), (0.8, 0.1, 0.0), np.float32),
+        steps=np.full(n, 3),
+    )
+    write_plans(folder, right)
+    config = dataclasses.replace(
+        config,
+        policy=dataclasses.replace(config.policy, goal=("x",), keyframes=1),
+        data=dataclasses.replace(config.data, folders=(str(folder),), counterfactual=0.5, state=True, scaling="none"),
+    )
+    assert train(config, tmp_path / "run", where, steps=150)
+    report = json.loads((tmp_path / "run" / "report.json").read_text())["held_out"]
+    assert report["error"] < 0.1 and report["counterfactual_error"] < 0.1 < report["blank_error"]
+    assert report["keyframe_mae"]["x"] < 0.1
+    policy = load_policy(tmp_path / "run" / "best", contract=contract)
+    assert policy.config.goal == ("x",) and policy.shape.goal == (0,)
 
 
 def test_a_session_gives_what_training_computed(

@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,7 +15,7 @@ from omnistream.contract import Contract
 from omnistream.episodes import EpisodeDataset
 from omnistream.errors import ConfigError
 from omnistream.model.omnistream import OmniStream
-from omnistream.policy.config import PolicyShape
+from omnistream.policy.config import PolicyShape, goal_dimensions
 from omnistream.policy.network import PolicyNetwork
 from omnistream.policy.scaling import ActionScaling, scaling_from
 from omnistream.policy.tokens import PretrainedTokens, WordTokens
@@ -27,6 +28,7 @@ from omnistream_training.policy.samples import (
     Track,
     check_word_count,
     read_tracks,
+    sentences,
     split,
     used_contract,
     with_statistics,
@@ -98,8 +100,13 @@ def prepare(
         arm=len(contract.action.arm),
         grippers=len(contract.action.grippers),
         state=len(contract.state),
+        goal=goal_dimensions(config.policy.goal, contract.state_names),
     )
-    learnt, held_out = (Samples(part, tables, tokens, scaling, config.policy.chunk, device) for part in (train, apart))
+    told: dict[str, Any] = {"goal": config.policy.goal, "state": contract.state_names}
+    told["keyframes"] = config.policy.keyframes
+    learnt, held_out = (
+        Samples(part, tables, tokens, scaling, config.policy.chunk, device, **told) for part in (train, apart)
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = PolicyNetwork(config.policy, shape, tokens, config.language_model)
@@ -108,12 +115,14 @@ def prepare(
         network.state_mean[:], network.state_std[:] = learnt.state_statistics()
     learning = sum(p.numel() for p in network.parameters() if p.requires_grad)
     clipped = scaling.clipped(learnt.recorded())
-    texts = {track.instruction for track in train}
+    texts = sentences(train)
     description = (
         f"{len(train)} episodes ({len(learnt)} frames) to learn from, {len(apart)} ({len(held_out)}) held out, "
         f"{len(texts)} instructions, cameras {', '.join(shape.cameras)}, {shape.state} numbers of state; {about}; "
         f"{learning / 1e6:.2f} M parameters learn; clipped labels at most {clipped.max():.1%}"
     )
+    if data.counterfactual:
+        description += f"; {len(learnt.others)} counterfactual plans to learn from"
     names = [contract.action_names[i] for i in scaling.arm]
     held = [name for name, low, high in zip(names, scaling.low, scaling.high, strict=True) if low == high]
     if held:
@@ -136,6 +145,6 @@ def _tokens(config: PolicyRunConfig, train: list[Track]) -> WordTokens | Pretrai
         if config.language_model in (None, "-"):
             raise ConfigError("this policy uses a pre-trained language model; name its directory (--language-model)")
         return PretrainedTokens(str(config.language_model))
-    tokens = WordTokens.of(track.instruction for track in train)
+    tokens = WordTokens.of(sorted(sentences(train)))
     check_word_count(tokens, train)
     return tokens

@@ -27,6 +27,9 @@ class PolicyData:
     """Whether episodes that were recorded as failed are learnt from too."""
     validation: float = 0.1
     """Share of the episodes that are held out, at least one."""
+    counterfactual: float = 0.0
+    """Share of every batch that is told another sentence than was recorded, and learns what the demonstrator would have
+    done then: from data sets that have such plans (`omnistream-sim demos tabletop`), as far as there are any."""
     scaling: Method = "none"
     """Of movements: `none` (they are in [-1, 1] already), `quantile` (1st and 99th percentile), `range`."""
     squeeze: float = 1.0
@@ -37,6 +40,8 @@ class PolicyData:
     """What becomes of a dimension that hardly moves in the data: `refuse`, or `hold` it at its mean."""
 
     def __post_init__(self) -> None:
+        if not 0 <= self.counterfactual < 1:
+            raise ConfigError(f"data.counterfactual is {self.counterfactual}; expected a share, 0 or more, below 1")
         if not 0 < self.validation < 1:
             raise ConfigError(f"data.validation is {self.validation}; expected above 0, below 1")
         if self.scaling not in ("none", "quantile", "range") or not 0 < self.squeeze <= 1:
@@ -53,10 +58,14 @@ class PolicyLoss:
     delta: float = 1.0
     """Where Huber's square becomes a line, in normalised movement."""
     gripper: float = 0.01
+    goal: float = 3.0
+    """Of the keyframes, for policies that predict them (`policy.goal`): Huber with the same delta, in deviations."""
 
     def __post_init__(self) -> None:
-        if not self.delta > 0 or self.gripper < 0:
-            raise ConfigError(f"loss.delta {self.delta}, gripper {self.gripper}: expected above 0, 0 or more")
+        if not self.delta > 0 or min(self.gripper, self.goal) < 0:
+            raise ConfigError(
+                f"loss.delta {self.delta}, gripper {self.gripper}, goal {self.goal}: expected above 0, and 0 or more"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,9 @@ class PolicyLearner:
         steps = batch.valid.sum().clamp(min=1)
         for part in batch.parts(self.config.micro_batch):
             share = part.valid.sum() / steps  # of the steps that count, so that parts add up to the whole
-            loss, terms = policy_loss(self.forward(part), part.arm, part.opened, part.valid, self.config.loss)
+            loss, terms = policy_loss(
+                self.forward(part), part.arm, part.opened, part.valid, self.config.loss, self.goal(part)
+            )
             (loss * share).backward()
             for name, value in {"loss": loss.detach(), **terms}.items():
                 sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value * share
@@ -51,4 +53,11 @@ class PolicyLearner:
         lower = self.config.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=lower):
             out = self.network(batch.visual, batch.words, batch.known, batch.state)
-        return PolicyOutput(out.arm.float(), out.gripper.float())
+        return PolicyOutput(out.arm.float(), out.gripper.float(), None if out.goal is None else out.goal.float())
+
+    def goal(self, batch: Batch) -> Tensor | None:
+        """[B, keyframes, goal] as the network predicts it: in deviations from the state's mean."""
+        if batch.keyframes is None:
+            return None
+        which = list(self.network.shape.goal)
+        return (batch.keyframes - self.network.state_mean[which]) / self.network.state_std[which]

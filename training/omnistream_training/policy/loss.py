@@ -12,7 +12,12 @@ from omnistream_training.policy.config import PolicyLoss
 
 
 def policy_loss(
-    output: PolicyOutput, arm: Tensor, opened: Tensor, valid: Tensor, config: PolicyLoss
+    output: PolicyOutput,
+    arm: Tensor,
+    opened: Tensor,
+    valid: Tensor,
+    config: PolicyLoss,
+    goal: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Mean over the valid steps.
 
@@ -27,4 +32,7 @@ def policy_loss(
         grip = F.binary_cross_entropy_with_logits(output.gripper, opened, reduction="none").mean(-1, keepdim=True)
         terms["gripper"] = (grip * weights).sum()
         loss = loss + config.gripper * terms["gripper"]
+    if output.goal is not None and goal is not None:
+        terms["goal"] = F.huber_loss(output.goal, goal, delta=config.delta)
+        loss = loss + config.goal * terms["goal"]
     return loss, {name: torch.Tensor.detach(value) for name, value in terms.items()}

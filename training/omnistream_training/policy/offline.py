@@ -7,7 +7,7 @@ whether the robot succeeds: a small error at the wrong moment drops the cube (do
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from omnistream.contract import Contract
+from omnistream.policy.network import PolicyOutput
 from omnistream_training.policy.learner import PolicyLearner
-from omnistream_training.policy.samples import Samples
+from omnistream_training.policy.samples import Batch, Samples
 
 AT_ONCE = 256
 
@@ -35,9 +36,9 @@ class Offline:
         self._mean = recorded.mean(0)
         arm, opened = train.scaling.normalise(recorded)
         self._scaled_mean = np.concatenate([arm.mean(0), opened.mean(0)])
-        targets = [samples.batch(self.numbers[i : i + AT_ONCE]) for i in range(0, len(self.numbers), AT_ONCE)]
-        self._wanted = np.concatenate([torch.cat([b.arm, b.opened], -1).cpu().numpy() for b in targets])
-        self._valid = np.concatenate([b.valid.cpu().numpy() for b in targets])
+        count = len(samples.others)
+        self.others = np.unique(np.linspace(0, count - 1, min(frames, count)).astype(int))
+        self._wanted, self._valid = _targets(samples.batch, self.numbers)
 
     def run(self, learner: PolicyLearner) -> dict[str, Any]:
         """Metrics of the network as it is (call it in eval mode).
@@ -47,6 +48,8 @@ class Offline:
         mean_error, repeat_error: the same of the training data's mean action, and of the action before, repeated.
         blank_error, other_error: of this policy told nothing, and told another instruction: near `error` means that it
         does not listen. gripper_error: share of steps on the wrong side.
+        counterfactual_error: `error` where another sentence is told than was recorded, from what the demonstrator would
+        have done. keyframe_mae: per dimension of the policy's goal, in its own unit, of the next keyframe, there too.
         dimensions: per action, in its own unit, of the first step: mae and rmse, and mae of the two baselines.
         """
         predicted = self.predict(learner)
@@ -63,7 +66,11 @@ class Offline:
         if self.contract.action.grippers:
             wrong = (predicted[..., arms:] > 0.5) != (self._wanted[..., arms:] > 0.5)
             result["gripper_error"] = float(wrong[self._valid].mean())
+        if len(self.others):
+            result["counterfactual_error"] = self._counterfactual(learner)
         result = {name: round(value, 5) for name, value in result.items()}
+        if learner.network.config.goal:
+            result["keyframe_mae"] = self._keyframes(learner)
         return result | {"frames": len(self.numbers), "dimensions": self._dimensions(predicted[:, 0])}
 
     @torch.no_grad()
@@ -73,9 +80,26 @@ class Offline:
         for first in range(0, len(self.numbers), AT_ONCE):
             part = slice(first, first + AT_ONCE)
             told = None if instructions is None else instructions[part]
-            out = learner.forward(self.samples.batch(self.numbers[part], told))
-            rows.append(torch.cat([out.arm, out.gripper.sigmoid()], -1).cpu().numpy())
+            rows.append(_answer(learner.forward(self.samples.batch(self.numbers[part], told))))
         return np.concatenate(rows)
+
+    @torch.no_grad()
+    def _counterfactual(self, learner: PolicyLearner) -> float:
+        wanted, valid = _targets(self.samples.otherwise, self.others)
+        rows = [_answer(learner.forward(batch)) for batch in _batches(self.samples.otherwise, self.others)]
+        return float(np.abs(np.concatenate(rows) - wanted)[valid].mean())
+
+    @torch.no_grad()
+    def _keyframes(self, learner: PolicyLearner) -> dict[str, float]:
+        draw, rows = (self.samples.otherwise, self.others) if len(self.others) else (self.samples.batch, self.numbers)
+        which, off = list(learner.network.shape.goal), []
+        std = learner.network.state_std[which]
+        for batch in _batches(draw, rows):
+            goal, told = learner.forward(batch).goal, learner.goal(batch)
+            assert goal is not None and told is not None
+            off.append(((goal - told)[:, 0].abs() * std).cpu())
+        names = [self.contract.state_names[i] for i in which]
+        return {name: float(f"{value:.4g}") for name, value in zip(names, torch.cat(off).mean(0), strict=True)}
 
     def _error(self, predicted: NDArray[np.floating]) -> float:
         return float(np.abs(predicted - self._wanted)[self._valid].mean())
@@ -115,6 +139,21 @@ class Offline:
         return [kinds[(kinds.index(text) + 1 + i % (len(kinds) - 1)) % len(kinds)] for i, text in enumerate(texts)]
 
 
+def _batches(draw: Callable[[NDArray[np.integer]], Batch], rows: NDArray[np.integer]) -> Iterator[Batch]:
+    return (draw(rows[i : i + AT_ONCE]) for i in range(0, len(rows), AT_ONCE))
+
+
+def _targets(draw: Callable[[NDArray[np.integer]], Batch], rows: NDArray[np.integer]) -> tuple[F32, NDArray[np.bool_]]:
+    """[F, K, arm + grippers] wanted, and [F, K] what of it counts."""
+    found = [(torch.cat([b.arm, b.opened], -1).cpu().numpy(), b.valid.cpu().numpy()) for b in _batches(draw, rows)]
+    return np.concatenate([wanted for wanted, _ in found]), np.concatenate([valid for _, valid in found])
+
+
+def _answer(out: PolicyOutput) -> F32:
+    """[F, K, arm + grippers]: normalised movements, and probabilities of open."""
+    return torch.cat([out.arm, out.gripper.sigmoid()], -1).cpu().numpy()
+
+
 def summary(result: dict[str, Any]) -> str:
     """The numbers of `Offline.run` as a line for people."""
     text = (
@@ -122,6 +161,11 @@ def summary(result: dict[str, Any]) -> str:
         f"{result['repeat_error']:.4f}, told nothing {result['blank_error']:.4f}"
     )
     text += f", told another {result['other_error']:.4f})" if "other_error" in result else ")"
+    if "counterfactual_error" in result:
+        text += f"; counterfactual {result['counterfactual_error']:.4f}"
+    if "keyframe_mae" in result:
+        off = (f"{name} {value:.3g}" for name, value in result["keyframe_mae"].items())
+        text += f"; keyframe off by {', '.join(off)}"
     return text + (f"; gripper wrong {result['gripper_error']:.1%}" if "gripper_error" in result else "")
 
 

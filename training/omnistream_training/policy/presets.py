@@ -30,7 +30,12 @@ always points down, so roll and pitch are held."""
 
 TABLETOP_DEFAULT = dataclasses.replace(
     TABLETOP,
-    policy=dataclasses.replace(TABLETOP.policy, vision=VisionConfig(image_size=160, taps=(0,), enlarge=False)),
+    policy=dataclasses.replace(
+        TABLETOP.policy,
+        vision=VisionConfig(image_size=160, taps=(0,), enlarge=False),
+        goal=("tool_x", "tool_y", "tool_z", "tool_yaw"),
+    ),
+    data=dataclasses.replace(TABLETOP.data, counterfactual=0.5),
     noise=Noise(no_words=0.05),
     steps=12000,
     eval_every=1000,

@@ -7,9 +7,11 @@ A batch is a function of the seed and the step number, so that a run that was st
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +20,7 @@ from torch import Tensor
 
 from omnistream.contract import Contract, require_same
 from omnistream.episodes import EpisodeDataset
+from omnistream.episodes.plans import PLANS_FILE, Plans, read_plans
 from omnistream.episodes.statistics import RunningStatistics
 from omnistream.errors import ConfigError, InputError
 from omnistream.policy.scaling import ActionScaling
@@ -25,8 +28,8 @@ from omnistream.policy.tokens import PretrainedTokens, WordTokens
 from omnistream_training.policy.config import Noise, PolicyData
 from omnistream_training.policy.features import FeatureTable
 
-SEED_SPLIT, SEED_BATCH = 1, 2
-"""So that held-out episodes and batches are drawn independently."""
+SEED_SPLIT, SEED_BATCH, SEED_OTHER = 1, 2, 3
+"""So that held-out episodes, batches and counterfactual samples are drawn independently."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +46,8 @@ class Track:
     """[T, S], as recorded."""
     action: NDArray[np.float32]
     """[T, A], as recorded."""
+    plans: Plans | None = None
+    """From its frames; None: the data set tells none."""
 
     def __len__(self) -> int:
         return len(self.action)
@@ -71,17 +76,36 @@ def read_tracks(datasets: Sequence[EpisodeDataset], data: PolicyData) -> list[Tr
     tracks = []
     for number, dataset in enumerate(datasets):
         first = 0
+        plans = _plans_by_episode(dataset)
         for info in dataset.infos:
             if info.success is not False or data.failures:
                 episode = dataset.read_episode(info)
                 if not (np.isfinite(episode.action).all() and np.isfinite(episode.state).all()):
                     raise InputError(f"{dataset.path}: episode {info.index} has NaN or infinity in state or action")
                 state = episode.state if data.state else episode.state[:, :0]
-                tracks.append(Track(number, info.index, first, episode.instruction, state, episode.action))
+                told = plans.get(info.index)
+                tracks.append(Track(number, info.index, first, episode.instruction, state, episode.action, told))
             first += info.length
     if len(tracks) < 2:
         raise InputError(f"{len(tracks)} usable episodes; expected at least two: one to learn from, one to hold out")
     return tracks
+
+
+def _plans_by_episode(dataset: EpisodeDataset) -> dict[int, Plans]:
+    plans = read_plans(Path(dataset.path), dataset.contract)
+    if plans is None:
+        return {}
+    order = np.argsort(plans.episode, kind="stable")
+    numbers, starts = np.unique(plans.episode[order], return_index=True)
+    found = {int(n): plans.rows(rows) for n, rows in zip(numbers, np.split(order, starts[1:]), strict=True)}
+    lengths = {info.index: info.length for info in dataset.infos}
+    for number, mine in found.items():
+        if mine.frame.min() < 0 or mine.frame.max() >= lengths.get(number, 0):
+            raise InputError(
+                f"{dataset.path}: {PLANS_FILE} has frame {mine.frame.max()} of episode {number}, "
+                f"which has {lengths.get(number, 0)}"
+            )
+    return found
 
 
 def split(tracks: Sequence[Track], share: float, seed: int) -> tuple[list[Track], list[Track]]:
@@ -119,6 +143,8 @@ class Batch:
     """[B, K, G]: 1 open, 0 closed."""
     valid: Tensor
     """[B, K]: False beyond the end of the episode."""
+    keyframes: Tensor | None = None
+    """[B, keyframes, goal] the state there, in the contract's units; None for policies without a goal."""
 
     def __len__(self) -> int:
         return len(self.words)
@@ -138,7 +164,21 @@ class Batch:
             self.arm[rows],
             self.opened[rows],
             self.valid[rows],
+            None if self.keyframes is None else self.keyframes[rows],
         )
+
+
+@dataclass(frozen=True, eq=False)
+class _Sample:
+    """A row of a batch, before the pictures' tokens are read."""
+
+    track: int
+    frame: int
+    ids: Sequence[int]
+    arm: NDArray[np.float32]
+    opened: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+    keyframes: NDArray[np.float32]
 
 
 class Samples:
@@ -152,12 +192,25 @@ class Samples:
         scaling: ActionScaling,
         chunk: int,
         device: str = "cpu",
+        *,
+        goal: Sequence[str] = (),
+        state: Sequence[str] = (),
+        keyframes: int = 0,
     ) -> None:
+        """goal: of the state's names, which are told of so many keyframes."""
         self.tracks, self.tables, self.tokens, self.scaling = list(tracks), tables, tokens, scaling
         self.chunk, self.device = chunk, torch.device(device)
         self._ends = np.cumsum([len(track) for track in self.tracks])
         self._scaled = [scaling.normalise(track.action) for track in self.tracks]
-        self._ids = {text: tokens.encode(text).ids for text in {track.instruction for track in self.tracks}}
+        self._ids = {text: tokens.encode(text).ids for text in sentences(self.tracks)}
+        self._goal = tuple(goal)
+        self._keys = [
+            _keyframes(track, opened, self._goal, [list(state).index(name) for name in goal], keyframes)
+            for track, (_, opened) in zip(self.tracks, self._scaled, strict=True)
+        ]
+        known = [np.zeros(0, int) if t.plans is None else np.flatnonzero(t.plans.steps) for t in self.tracks]
+        self.others = np.array([(i, row) for i, rows in enumerate(known) for row in rows], int).reshape(-1, 2)
+        """[M, 2] (track, row of its plans) of all that was told otherwise."""
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -167,10 +220,19 @@ class Samples:
         track = int(np.searchsorted(self._ends, number, side="right"))
         return track, number - (int(self._ends[track - 1]) if track else 0)
 
-    def draw(self, step: int, count: int, seed: int, noise: Noise, state_std: Tensor) -> Batch:
-        """The batch of a step: frames of all episodes, each as likely, with what `noise` does to words and state."""
+    def draw(
+        self, step: int, count: int, seed: int, noise: Noise, state_std: Tensor, counterfactual: float = 0.0
+    ) -> Batch:
+        """The batch of a step: frames of all episodes, each as likely, with what `noise` does to words and state.
+
+        counterfactual: the share that is told another sentence, where the episodes say what was to be done then.
+        """
         random = np.random.Generator(np.random.Philox(key=[seed, SEED_BATCH], counter=[0, 0, 0, step]))
-        batch = self.batch(random.integers(0, len(self), count))
+        other = round(count * counterfactual) if len(self.others) else 0
+        numbers = random.integers(0, len(self), count)
+        draw = np.random.Generator(np.random.Philox(key=[seed, SEED_OTHER], counter=[0, 0, 0, step]))
+        rows = draw.integers(0, max(1, len(self.others)), other)
+        batch = self._of([*self._recorded(numbers[other:]), *self._otherwise(rows)])
         words, state = batch.words, batch.state
         if noise.unknown_words and isinstance(self.tokens, WordTokens):
             blank = torch.from_numpy(random.random(words.shape) < noise.unknown_words).to(words.device) & batch.known
@@ -194,26 +256,49 @@ class Samples:
 
     def batch(self, numbers: NDArray[np.integer], instructions: Sequence[str] | None = None) -> Batch:
         """The samples of these numbers. instructions: told instead of the recorded ones."""
-        places = [self.where(int(number)) for number in numbers]
-        visual = [
-            torch.from_numpy(self._tokens(places, camera)).to(self.device) for camera in range(len(self.tables[0]))
-        ]
-        if instructions is None:
-            ids = [self._ids[self.tracks[track].instruction] for track, _ in places]
-        else:
-            ids = [self.tokens.encode(text).ids for text in instructions]
-        words, known = padded(ids)
-        arm, opened, valid = zip(*(self._target(track, t) for track, t in places), strict=True)
+        return self._of(list(self._recorded(numbers, instructions)))
+
+    def otherwise(self, rows: NDArray[np.integer]) -> Batch:
+        """The counterfactual samples of these rows of `others`: told another sentence, with what was to be done."""
+        return self._of(list(self._otherwise(rows)))
+
+    def _of(self, samples: Sequence[_Sample]) -> Batch:
+        places = [(sample.track, sample.frame) for sample in samples]
+        words, known = padded([sample.ids for sample in samples])
         state = np.stack([self.tracks[track].state[t] for track, t in places])
+        keys = np.stack([sample.keyframes for sample in samples])
+
+        def put(rows: Sequence[NDArray[Any]]) -> Tensor:
+            return torch.from_numpy(np.stack(rows)).to(self.device)
+
         return Batch(
-            visual,
+            [torch.from_numpy(self._tokens(places, camera)).to(self.device) for camera in range(len(self.tables[0]))],
             words.to(self.device),
             known.to(self.device),
             torch.from_numpy(state).to(self.device) if state.shape[1] else None,
-            torch.from_numpy(np.stack(arm)).to(self.device),
-            torch.from_numpy(np.stack(opened)).to(self.device),
-            torch.from_numpy(np.stack(valid)).to(self.device),
+            put([sample.arm for sample in samples]),
+            put([sample.opened for sample in samples]),
+            put([sample.valid for sample in samples]),
+            torch.from_numpy(keys).to(self.device) if keys.size else None,
         )
+
+    def _recorded(self, numbers: NDArray[np.integer], instructions: Sequence[str] | None = None) -> Iterator[_Sample]:
+        for i, number in enumerate(numbers):
+            track, t = self.where(int(number))
+            told = None if instructions is None else instructions[i]
+            ids = self._ids[self.tracks[track].instruction] if told is None else self.tokens.encode(told).ids
+            yield _Sample(track, t, ids, *self._target(track, t), self._keys[track][t])
+
+    def _otherwise(self, rows: NDArray[np.integer]) -> Iterator[_Sample]:
+        for track, row in self.others[rows]:
+            plans = self.tracks[track].plans
+            assert plans is not None
+            arm, opened = self.scaling.normalise(plans.actions[row])
+            at = np.minimum(np.arange(self.chunk), plans.actions.shape[1] - 1)
+            valid = np.arange(self.chunk) < plans.steps[row]
+            keys = _of_goal(plans, row, self._goal)[: self._keys[track].shape[1]]
+            ids = self._ids[plans.instruction[row]]
+            yield _Sample(int(track), int(plans.frame[row]), ids, arm[at], opened[at], valid, keys)
 
     def _tokens(self, places: Sequence[tuple[int, int]], camera: int) -> NDArray[np.float16]:
         """float16 [B, 1 + N, D], from the tables of all data sets."""
@@ -248,6 +333,42 @@ class Samples:
         """Mean and deviation [S] of the robot's state."""
         rows = np.concatenate([track.state for track in self.tracks]).astype(np.float64)
         return torch.from_numpy(rows.mean(0)).float(), torch.from_numpy(np.maximum(rows.std(0), 1e-6)).float()
+
+
+def keyframes(opened: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """[T, count] for each frame the next ones at which another gripper command is given than before; then the last.
+
+    opened: [T, G] recorded commands, 1 open, 0 closed.
+    """
+    last = len(opened) - 1
+    switches = np.flatnonzero((np.diff(opened, axis=0) != 0).any(-1)) + 1
+    after = np.searchsorted(switches, np.arange(len(opened)), side="right")
+    return np.concatenate([switches, np.full(count, last)])[after[:, None] + np.arange(count)]
+
+
+def sentences(tracks: Sequence[Track]) -> set[str]:
+    """All that is told in these episodes, in plans too."""
+    planned = (text for track in tracks if track.plans is not None for text in track.plans.instruction)
+    return {track.instruction for track in tracks} | set(planned)
+
+
+def _keyframes(
+    track: Track, opened: NDArray[np.float32], goal: Sequence[str], which: Sequence[int], count: int
+) -> NDArray[np.float32]:
+    """[T, count, goal]: as planned where that is told, else where the recorded gripper switches."""
+    if not goal:
+        return np.zeros((len(track), 0, 0), np.float32)
+    found: NDArray[np.float32] = track.state[keyframes(opened, count)][..., list(which)]
+    plans = track.plans
+    if plans is not None and plans.keyframes.shape[1] >= count and set(goal) <= set(plans.goal):
+        own = np.flatnonzero(plans.steps == 0)
+        found[plans.frame[own]] = _of_goal(plans, own, goal)[:, :count]
+    return found
+
+
+def _of_goal(plans: Plans, rows: Any, goal: Sequence[str]) -> NDArray[np.float32]:
+    """[..., K, goal] of these rows."""
+    return plans.keyframes[rows][..., [plans.goal.index(name) for name in goal]]
 
 
 def padded(ids: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:

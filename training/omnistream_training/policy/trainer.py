@@ -174,7 +174,8 @@ class PolicyTrainer:
 
     def _draw(self, step: int) -> Batch:
         config = self.config
-        return self.setup.train.draw(step, config.batch, config.seed, config.noise, self.learner.network.state_std)
+        state_std, other = self.learner.network.state_std, config.data.counterfactual
+        return self.setup.train.draw(step, config.batch, config.seed, config.noise, state_std, other)
 
     def _write(self, folder: Path, training: dict[str, Any] | None = None) -> None:
         language_model = self.config.language_model if self.config.policy.language.pretrained else None

@@ -34,6 +34,9 @@ class FrameTable:
         if self.rows > MOST_ROWS:
             raise InputError(f"{path}: states {self.rows} rows; expected at most {MOST_ROWS}")
         self.columns = tuple(self._file.schema_arrow.names)
+        told = self._file.schema_arrow.metadata or {}
+        self.metadata = {key.decode(errors="replace"): value.decode(errors="replace") for key, value in told.items()}
+        """What its writer said about the whole."""
         sizes = [self._file.metadata.row_group(i).num_rows for i in range(self._file.metadata.num_row_groups)]
         self._starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
         self._episodes: dict[int, tuple[int, int]] | None = None

@@ -35,7 +35,7 @@ from safetensors.torch import load_file, save_file
 import omnistream
 from omnistream.contract import Contract, load_contract, require_same, save_contract
 from omnistream.errors import CheckpointError, ConfigError, ContractError
-from omnistream.policy.config import PolicyConfig, PolicyShape
+from omnistream.policy.config import PolicyConfig, PolicyShape, goal_dimensions
 from omnistream.policy.default import policy_folder
 from omnistream.policy.language_model import language_model_hash
 from omnistream.policy.network import PolicyNetwork
@@ -175,7 +175,7 @@ def load_policy(
         scaling = build(ActionScaling, data["scaling"], "scaling")
         tokens = tokens_from_dict(data["tokens"], language_model)
         agreed = load_contract(folder / CONTRACT_FILE)
-        _check_shape(agreed, shape, scaling)
+        _check_shape(agreed, config, shape, scaling)
     except ConfigError as error:
         raise CheckpointError(f"{path}: {error}") from error
     _check_language_model(path, data["language_model"], config, language_model)
@@ -237,12 +237,13 @@ def _check_fields(path: Path, data: dict[str, Any]) -> None:
             raise CheckpointError(f"{path}: {name} is {data[name]!r}, which is of another type than expected")
 
 
-def _check_shape(contract: Contract, shape: PolicyShape, scaling: ActionScaling) -> None:
+def _check_shape(contract: Contract, config: PolicyConfig, shape: PolicyShape, scaling: ActionScaling) -> None:
     """The three parts speak of one robot."""
     names = tuple(camera.name for camera in contract.cameras)
     told = {
         "cameras": (names, shape.cameras),
         "state dimensions": (len(contract.state), shape.state),
+        "goal": (goal_dimensions(config.goal, contract.state_names), shape.goal),
         "arm columns": (contract.action.arm, scaling.arm),
         "arm dimensions": (len(contract.action.arm), shape.arm),
         "grippers": (tuple((g.index, g.open, g.closed) for g in contract.action.grippers), scaling.grippers),

@@ -13,6 +13,7 @@ Two ways from tokens to actions:
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -126,10 +127,21 @@ class PolicyConfig:
     pooling: PoolingConfig = field(default_factory=PoolingConfig)
     """Used by the trunk `pooled` only."""
     head: HeadConfig = field(default_factory=HeadConfig)
+    goal: tuple[str, ...] = ()
+    """State dimensions, such as the tool's place, that are also predicted for the next keyframes: moments at which a
+    gripper switches; after the last of them, the end of the episode. Where a block will be gripped is where it lies:
+    that the picture has to be searched for it is learnt from the answer sooner than from the movements that lead there.
+    Each keyframe has a query and a look at the patches of its own. Trunk `pooled` only."""
+    keyframes: int = 2
+    """How many, where there is a goal: what is taken, and where it is put."""
 
     def __post_init__(self) -> None:
+        if self.goal and self.trunk != "pooled":
+            raise ConfigError(f"goal is {self.goal}, trunk {self.trunk!r}; only the trunk 'pooled' has goals")
         if self.trunk not in ("decoder", "pooled"):
             raise ConfigError(f"trunk is {self.trunk!r}; expected 'decoder' or 'pooled'")
+        if self.keyframes < 1:
+            raise ConfigError(f"keyframes is {self.keyframes}; expected at least 1")
         if self.chunk < 1:
             raise ConfigError(f"chunk is {self.chunk}; expected at least 1 action")
 
@@ -150,12 +162,16 @@ class PolicyShape:
     """Action dimensions that open or close something."""
     state: int = 0
     """Proprioceptive numbers; 0: the policy is blind to the robot's own state."""
+    goal: tuple[int, ...] = ()
+    """Which of them are the goal's (`PolicyConfig.goal`)."""
 
     def __post_init__(self) -> None:
         if not self.cameras or len(self.cameras) != len(self.grids) or len(set(self.cameras)) != len(self.cameras):
             raise ConfigError(f"cameras {self.cameras} and grids {self.grids}: expected as many of each, no name twice")
         if min(min(grid) for grid in self.grids) < 1 or self.feature_dim < 1:
             raise ConfigError(f"grids {self.grids}, feature_dim {self.feature_dim}: expected positive integers")
+        if any(not 0 <= i < self.state for i in self.goal):
+            raise ConfigError(f"goal {self.goal}: expected numbers of state dimensions, below {self.state}")
         if self.arm < 1 or min(self.grippers, self.state) < 0:
             raise ConfigError(
                 f"arm {self.arm}, grippers {self.grippers}, state {self.state}: expected at least 1, 0 and 0"
@@ -173,6 +189,14 @@ PRESETS: dict[str, PolicyConfig] = {
 }
 """`paper_qwen2_5_7b`: VLM4VLA's recipe on streaming features, whatever Qwen2.5 the user's directory holds.
 `tabletop_tiny`: about 1.5 M parameters, trained from nothing on a laptop."""
+
+
+def goal_dimensions(goal: Sequence[str], state: Sequence[str]) -> tuple[int, ...]:
+    """Numbers of the state dimensions that a policy's goal names; ConfigError for one that the state has not."""
+    missing = [name for name in goal if name not in state]
+    if missing:
+        raise ConfigError(f"goal has {missing[0]!r}; expected names of the state: {', '.join(state) or 'it has none'}")
+    return tuple(state.index(name) for name in goal)
 
 
 def preset(name: str) -> PolicyConfig:

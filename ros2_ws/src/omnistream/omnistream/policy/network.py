@@ -30,6 +30,8 @@ class PolicyOutput:
     """[B, chunk, arm], -1 to 1."""
     gripper: Tensor
     """[B, chunk, grippers] logits; positive means open."""
+    goal: Tensor | None = None
+    """[B, keyframes, goal] the state expected there, in deviations from its mean; None for a policy without."""
 
 
 class PolicyNetwork(nn.Module):
@@ -37,7 +39,9 @@ class PolicyNetwork(nn.Module):
 
     `decoder`: the visual tokens are all patches, and the head reads the query alone. `pooled`: they are CLS and the
     mean patch of each camera; the query's state conditions the pooling, and the head reads query, CLS, places and
-    state. CLS carries what happened earlier further than the patches do (docs/policy.md).
+    state. CLS carries what happened earlier further than the patches do (docs/policy.md). Where a goal is predicted, a
+    query per keyframe comes before and conditions the pooling in its stead; the head then reads the goals, and how far
+    off they are, too.
     """
 
     visual_mean: Tensor
@@ -72,12 +76,18 @@ class PolicyNetwork(nn.Module):
         self.state_in = (
             nn.Sequential(nn.Linear(shape.state, width), nn.ReLU(), nn.Linear(width, width)) if shape.state else None
         )
-        inputs = width
+        inputs, asked = width, 1
         self.pooling = nn.ModuleList()
         if config.trunk == "pooled":
             self.pooling = nn.ModuleList(ConditionedPooling(dim, width, grid, config.pooling) for grid in shape.grids)
-            places = config.pooling.heads * (config.pooling.values + 2)
-            inputs += shape.state + cameras * (width + places)
+            places = cameras * config.pooling.heads * (config.pooling.values + 2)
+            if config.goal:
+                asked, goals = config.keyframes, len(shape.goal)
+                self.keyframe_queries = nn.Parameter(torch.randn(1, asked, width) * 0.02)
+                told = width + places + shape.state
+                self.goal = nn.Sequential(nn.Linear(told, 2 * width), nn.ReLU(), nn.Linear(2 * width, goals))
+                inputs += 2 * asked * goals
+            inputs += shape.state + cameras * width + asked * places
         self.head = ActionHead(inputs, config.chunk, shape.arm, shape.grippers, config.head)
         # Statistics of the training data, so that inputs arrive at mean 0 and deviation 1; of CLS and of patches, since
         # CLS differs little from frame to frame, and what differs would drown in the patches' deviation.
@@ -99,15 +109,24 @@ class PolicyNetwork(nn.Module):
         ]
         if state is not None:
             state = ((state - self.state_mean) / self.state_std).clamp(-STATE_LIMIT, STATE_LIMIT)
-        answer = self._ask(seen, words, known, state)
+        *asked, answer = self._ask(seen, words, known, state).unbind(1)
         if not len(self.pooling):
             return PolicyOutput(*self.head(answer))
-        read = [self.projector(tokens[:, 0]) for tokens in seen]
-        read += [pool(tokens[:, 1:], answer) for pool, tokens in zip(self.pooling, seen, strict=True)]
-        return PolicyOutput(*self.head(torch.cat([answer, *read, *([] if state is None else [state])], -1)))
+        looks = torch.stack(asked or [answer], 1)
+        there = [pool(tokens[:, 1:], looks) for pool, tokens in zip(self.pooling, seen, strict=True)]
+        read = [answer, *(self.projector(tokens[:, 0]) for tokens in seen), *(place.flatten(1) for place in there)]
+        if state is None:
+            return PolicyOutput(*self.head(torch.cat(read, -1)))
+        if not self.config.goal:
+            return PolicyOutput(*self.head(torch.cat([*read, state], -1)))
+        goal = self.goal(torch.cat([looks, *there, state[:, None].expand(-1, looks.shape[1], -1)], -1))
+        ahead = goal - state[:, None, list(self.shape.goal)]
+        arm, gripper = self.head(torch.cat([*read, goal.flatten(1), ahead.flatten(1), state], -1))
+        return PolicyOutput(arm, gripper, goal)
 
     def _ask(self, seen: list[Tensor], words: Tensor, known: Tensor, state: Tensor | None) -> Tensor:
-        """The language model's state at the query, [B, width]."""
+        """The language model's state at the keyframes' queries, if there are any, and at the action's,
+        [B, queries, width]."""
         batch = len(words)
         embed = self.llm.get_input_embeddings()  # type: ignore[operator]
         pictures = []
@@ -121,7 +140,8 @@ class PolicyNetwork(nn.Module):
         parts = [prompt, *pictures, embed(words)]
         if self.state_in is not None:
             parts.append(self.state_in(state)[:, None])
-        parts.append(self.query.expand(batch, -1, -1))
+        queries = [self.keyframe_queries, self.query] if self.config.goal else [self.query]
+        parts += [query.expand(batch, -1, -1) for query in queries]
         dtype = prompt.dtype
         x = torch.cat([part.to(dtype) for part in parts], 1)
         first = prompt.shape[1] + sum(picture.shape[1] for picture in pictures)
@@ -130,7 +150,7 @@ class PolicyNetwork(nn.Module):
         # Positions count real tokens only: how far an instruction was padded must not matter.
         positions = (mask.cumsum(1) - 1).clamp(min=0)
         out = self.llm(inputs_embeds=x, attention_mask=mask, position_ids=positions, use_cache=False)
-        return out.last_hidden_state[:, -1].float()
+        return out.last_hidden_state[:, -sum(query.shape[1] for query in queries) :].float()
 
     def learnt(self) -> dict[str, Tensor]:
         """What a checkpoint stores: everything, except weights that are in the user's directory and did not change."""

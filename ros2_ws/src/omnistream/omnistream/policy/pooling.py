@@ -19,7 +19,7 @@ def patch_centres(grid: tuple[int, int]) -> Tensor:
 
 
 class ConditionedPooling(nn.Module):
-    """Patches [B, N, D] and a condition [B, C] -> [B, heads * (values + 2)]."""
+    """Patches [B, N, D] and Q conditions [B, Q, C] -> [B, Q, heads * (values + 2)]."""
 
     centres: Tensor
 
@@ -33,11 +33,12 @@ class ConditionedPooling(nn.Module):
         self.value = nn.Linear(width, config.values)
         self.register_buffer("centres", patch_centres(grid), persistent=False)
 
-    def forward(self, patches: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, patches: Tensor, conditions: Tensor) -> Tensor:
         centres = self.centres.expand(len(patches), -1, -1)
-        scale, shift = self.film(condition)[:, None].chunk(2, -1)
-        x = F.relu(self.inside(torch.cat([patches, centres], -1)) * (1 + scale) + shift)
+        scale, shift = self.film(conditions)[:, :, None].chunk(2, -1)
+        x = self.inside(torch.cat([patches, centres], -1))[:, None]  # once for all conditions
+        x = F.relu(x * (1 + scale) + shift)
         x = F.relu(self.mix(x))
-        weights = self.score(x).softmax(1)
-        seen = torch.cat([self.value(x), centres], -1)
-        return torch.einsum("bnk,bnd->bkd", weights, seen).flatten(1)
+        weights = self.score(x).softmax(2)
+        seen = torch.cat([self.value(x), centres[:, None].expand(*x.shape[:3], 2)], -1)
+        return torch.einsum("bqnk,bqnd->bqkd", weights, seen).flatten(2)
