@@ -88,7 +88,8 @@ def outcome(finished: bool, step: int) -> str:
 def require_same(run: Path, wanted: Any) -> None:
     """ConfigError, with the fields that differ, if there is a run in `run` with another configuration than `wanted`."""
     if (run / CONFIG).exists():
-        _refuse_change(run, load_config(run / CONFIG, wanted), wanted)
+        # On the defaults: a field that is newer than the run has the value that it had before there was a choice.
+        _refuse_change(run, load_config(run / CONFIG, type(wanted)()), wanted)
 
 
 def resumed_config(run: Path, wanted: TrainConfig | None, fitted: bool = False) -> TrainConfig:

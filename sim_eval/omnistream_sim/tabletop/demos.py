@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from omnistream.contract import Action, Camera, Contract, Dimension, Gripper
 from omnistream.episodes import EpisodeWriter
-from omnistream.episodes.plans import Plans, joined, write_plans
+from omnistream.episodes.plans import Plans, joined
 from omnistream.errors import ConfigError
 from omnistream.io.files import replacing, write_bytes
 from omnistream_sim.evaluation.protocols import EvaluationError
@@ -234,9 +234,9 @@ def make_demos(
                 writer.add(state, action, {name: rows[t] for name, rows in demo.pictures.items()})
             writer.end(success=True)
             plans.append(replace(demo.plans, episode=demo.plans.episode + number))
+        writer.add_plans(joined(plans))
         told: dict[str, Any] = {"episodes": writer.episodes, "frames": writer.frames}
     told |= {"tried": options.episodes + sum(failed.values()), "failed": dict(sorted(failed.items()))}
-    write_plans(folder, joined(plans))
     write_bytes(folder / "demos.json", (json.dumps(_plain(options) | told, indent=2) + "\n").encode())
     parts.remove()
     return told

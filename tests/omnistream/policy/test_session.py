@@ -90,7 +90,7 @@ def test_a_new_instruction_changes_the_actions_and_not_the_memory(
 def test_a_blank_instruction_is_one(contract: Contract, policy: LoadedPolicy, backbone: OmniStream) -> None:
     session = session_of(policy, backbone)
     session.set_instruction("")
-    assert np.isfinite(session.step(images(contract, 1)[0], STATE).actions).all()
+    assert np.isfinite(session.step(next(iter(images(contract, 1))), STATE).actions).all()
 
 
 def test_padding_an_instruction_changes_nothing(policy: LoadedPolicy) -> None:
@@ -185,3 +185,20 @@ def test_pixel_tokens_are_patches_row_by_row() -> None:
     assert tokens.shape == (7, PIXEL_DIM)
     assert (tokens[6] == 1).all() and (tokens[1:6] == -1).all()
     assert tokens[0] == pytest.approx(-1 + 2 / 6, abs=1e-3)
+
+
+def test_a_policy_with_a_goal_says_where_it_is_going(backbone: OmniStream, contract: Contract) -> None:
+    config = dataclasses.replace(CONFIG, goal=("pz", "px"), keyframes=3)
+    policy = make_policy(contract, config, backbone)
+    network = policy.network
+    assert network.config.goal and isinstance(network.goal, torch.nn.Sequential)
+    torch.nn.init.zeros_(network.goal[-1].weight)
+    network.goal[-1].bias.data = torch.tensor([1.0, -2.0])
+    network.state_mean[:], network.state_std[:] = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0.1, 0.2, 0.3])
+    session = PolicySession(policy, backbone, engine="torch", device="cpu")
+    session.set_instruction("lift the red cube")
+    chunk = session.step(next(iter(images(contract, 1))), np.zeros(3))
+    assert chunk.keyframes == pytest.approx(np.array([[3.3, 0.8]] * 3))
+    without = PolicySession(make_policy(contract, CONFIG, backbone), backbone, engine="torch", device="cpu")
+    without.set_instruction("lift the red cube")
+    assert without.step(next(iter(images(contract, 1))), np.zeros(3)).keyframes is None

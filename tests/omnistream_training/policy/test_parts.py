@@ -17,6 +17,7 @@ from omnistream.contract import Contract
 from omnistream.episodes import open_dataset
 from omnistream.episodes.plans import Plans
 from omnistream.errors import ConfigError, ContractError, InputError
+from omnistream.policy.config import PolicyConfig
 from omnistream.policy.network import PolicyOutput
 from omnistream.policy.scaling import ActionScaling
 from omnistream.policy.tokens import WordTokens
@@ -24,13 +25,13 @@ from omnistream_training.ahead import read_ahead
 from omnistream_training.policy.config import Noise, PolicyData, PolicyLoss, PolicyRunConfig
 from omnistream_training.policy.features import FeatureTable
 from omnistream_training.policy.fitting import shortened
-from omnistream_training.policy.loss import policy_loss
+from omnistream_training.policy.foresight import keyframe_rows
+from omnistream_training.policy.loss import goal_loss, policy_loss
 from omnistream_training.policy.presets import PRESETS, preset
 from omnistream_training.policy.samples import (
     Batch,
     Samples,
     Track,
-    keyframes,
     read_tracks,
     sentences,
     split,
@@ -50,8 +51,8 @@ SCALING = ActionScaling(arm=(0,), low=(-1.0,), high=(1.0,), grippers=((1, 1.0, -
 
 def test_keyframes_are_where_the_gripper_switches_next_and_at_the_end() -> None:
     opened = np.array([[1], [1], [0], [0], [1]], np.float32)
-    assert keyframes(opened, 2).tolist() == [[2, 4], [2, 4], [4, 4], [4, 4], [4, 4]]
-    assert keyframes(np.zeros((3, 0), np.float32), 1).tolist() == [[2], [2], [2]]
+    assert keyframe_rows(opened, 2).tolist() == [[2, 4], [2, 4], [4, 4], [4, 4], [4, 4]]
+    assert keyframe_rows(np.zeros((3, 0), np.float32), 1).tolist() == [[2], [2], [2]]
     samples = make_samples(make_track(0, 4), make_track(1, 3, first=4), goal=2)  # the gripper switches at every step
     found = samples.batch(np.arange(7)).keyframes
     assert found is not None and found.shape == (7, 2, 1)
@@ -69,7 +70,7 @@ def test_keyframes_are_where_the_gripper_switches_next_and_at_the_end() -> None:
 def make_samples(*tracks: Track, chunk: int = 3, goal: int = 0) -> Samples:
     frames = sum(len(track) for track in tracks)
     tokens = np.arange(frames, dtype=np.float16)[:, None, None] * np.ones((1, 2, 1), np.float16)
-    words = WordTokens.of(sentences(tracks))
+    words = WordTokens.of(sentences(tracks, planned=True))
     told: dict[str, Any] = {"goal": ("x",), "state": ("x",), "keyframes": goal} if goal else {}
     return Samples(tracks, [[FeatureTable(tokens, (1, 1))]], words, SCALING, chunk, **told)
 
@@ -89,13 +90,9 @@ def test_the_loss_is_hubers_plus_a_hundredth_of_the_grippers() -> None:
     assert float(loss) == pytest.approx(huber + 0.01 * math.log(2))
 
 
-def test_the_goal_counts_where_it_is_predicted() -> None:
-    nothing, valid = torch.zeros(2, 1, 0), torch.ones(2, 1, dtype=torch.bool)
-    out = PolicyOutput(torch.zeros(2, 1, 1), nothing, torch.tensor([[0.5, 0.0], [0.0, 3.0]]))
-    goal = torch.zeros(2, 2)
-    loss, terms = policy_loss(out, torch.zeros(2, 1, 1), nothing, valid, PolicyLoss(goal=2.0), goal)
-    assert float(terms["goal"]) == pytest.approx((0.125 + 2.5) / 4)
-    assert float(loss) == pytest.approx(2 * float(terms["goal"]))
+def test_the_goals_loss_is_hubers_over_samples_keyframes_and_dimensions() -> None:
+    predicted = torch.tensor([[[0.5, 0.0]], [[0.0, 3.0]]])
+    assert float(goal_loss(predicted, torch.zeros(2, 1, 2), PolicyLoss())) == pytest.approx((0.125 + 2.5) / 4)
 
 
 def test_hubers_delta_is_where_the_square_ends() -> None:
@@ -198,7 +195,7 @@ def test_batches_made_ahead_are_the_same_ones_and_so_is_what_goes_wrong() -> Non
 
 
 def test_a_run_is_cut_down_to_the_time_there_is() -> None:
-    whole = preset("tabletop_default")
+    whole = dataclasses.replace(preset("tabletop_default"), steps=12000)
     assert shortened(whole, 0.1, 1000) == whole
     short = shortened(whole, 0.1, 10)
     assert short.steps == 5520 and short.eval_every == 460 and short.save_every == 230 and short.optim.warmup == 23
@@ -249,12 +246,27 @@ def test_the_papers_presets_are_theirs() -> None:
     assert set(PRESETS) == {"tabletop_tiny", "tabletop", "tabletop_default", "calvin_abc", "calvin_small", "bridge"}
 
 
+GOAL_ALONE = {"policy": PolicyConfig(goal=("x",)), "data": PolicyData(state=False)}
+
+
 @pytest.mark.parametrize(
-    "change", [{"steps": 0}, {"micro_batch": -1}, {"seed": 1 << 15}, {"policy": preset("bridge").policy}]
+    "change", [{"steps": 0}, {"micro_batch": -1}, {"seed": 1 << 15}, {"policy": preset("bridge").policy}, GOAL_ALONE]
 )
 def test_bad_configurations_are_refused(change: dict) -> None:
-    with pytest.raises(ValueError, match="expected|language model"):
+    with pytest.raises(ValueError, match="expected|language model|goal"):
         PolicyRunConfig(**change)
+
+
+@pytest.mark.parametrize(
+    "change", [{"goal": ("x", "x")}, {"goal": ("x",), "keyframes": 0}, {"goal": ("x",), "trunk": "decoder"}]
+)
+def test_bad_goals_are_refused(change: dict) -> None:
+    with pytest.raises(ConfigError, match="goal is|keyframes is"):
+        PolicyConfig(**change)
+    with pytest.raises(ConfigError, match="counterfactual is 1"):
+        PolicyData(counterfactual=1.0)
+    with pytest.raises(ConfigError, match="goal -1"):
+        PolicyLoss(goal=-1.0)
 
 
 def test_offline_errors_by_hand(contract_of_ramp: Contract) -> None:

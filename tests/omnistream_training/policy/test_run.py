@@ -11,20 +11,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from omnistream.episodes import EpisodeWriter, open_dataset
-from omnistream.episodes.plans import Plans, write_plans
+from omnistream.episodes.plans import Plans, read_plans, write_plans
 from omnistream.errors import CheckpointError, ConfigError, InputError
 from omnistream.model.omnistream import OmniStream
 from omnistream.policy import PolicySession, load_policy
 from omnistream.weights import model_hash, random_model, save_model
 from omnistream_training import cli
-from omnistream_training.config_file import load_config
+from omnistream_training.config_file import load_config, save_config
 from omnistream_training.journal import read_journal
 from omnistream_training.policy.building import prepare
 from omnistream_training.policy.command import PolicyWhere, run_policy
 from omnistream_training.policy.config import PolicyRunConfig
+from omnistream_training.policy.samples import read_tracks
 from omnistream_training.policy.trainer import PolicyTrainer
 from omnistream_training.running import CONFIG
 from tests.omnistream_training.policy.conftest import LEFT, RIGHT, train, write_pushes
@@ -62,42 +64,145 @@ def test_it_learns_to_do_what_it_is_told(
     assert set(report["dimensions"]) == {"dx", "dy", "gripper"}
 
 
-def test_it_learns_what_it_never_saw_done_from_plans(
-    config: PolicyRunConfig, where: PolicyWhere, tmp_path: Path, pushes: Path
-) -> None:
-    """All demonstrations go left. What to do when told right is in the plans alone, and so is where that leads."""
-    contract = open_dataset(pushes).contract
-    folder, rows = tmp_path / "lefts", []
-    with EpisodeWriter(folder, contract, storage="image") as writer:
-        for number, episode in enumerate(e for e in open_dataset(pushes) if e.instruction == LEFT):
+def write_lefts(folder: Path, pushes: Path, **changes: object) -> Path:
+    """The demonstrations that go left, with plans in which every frame is told to go right."""
+    dataset, rows = open_dataset(pushes), []
+    with EpisodeWriter(folder, dataset.contract, storage="image") as writer:
+        for number, episode in enumerate(e for e in dataset if e.instruction == LEFT):
             writer.begin(LEFT)
             pictures = zip(episode.frames("front"), episode.frames("wrist"), strict=True)
             for t, (front, wrist) in enumerate(pictures):
                 writer.add(episode.state[t], episode.action[t], {"front": front, "wrist": wrist})
                 rows.append((number, t))
             writer.end(success=True)
-    n = len(rows)
-    right = Plans(
-        goal=("x",),
-        episode=np.array([number for number, _ in rows]),
-        frame=np.array([t for _, t in rows]),
-        instruction=[RIGHT] * n,
-        keyframes=np.full((n, 2, 1), 0.9, np.float32),
-        actions=np.full((n, 3, 3), (0.8, 0.1, 0.0), np.float32),
-        steps=np.full(n, 3),
-    )
-    write_plans(folder, right)
-    config = dataclasses.replace(
+        plans = Plans(
+            goal=("x",),
+            episode=np.array([number for number, _ in rows]),
+            frame=np.array([t for _, t in rows]),
+            instruction=[RIGHT] * len(rows),
+            keyframes=np.full((len(rows), 1, 1), 0.9, np.float32),
+            actions=np.full((len(rows), 3, 3), (0.8, 0.1, 0.0), np.float32),
+            steps=np.full(len(rows), 3),
+        )
+        writer.add_plans(dataclasses.replace(plans, **changes))  # type: ignore[arg-type]
+    return folder
+
+
+def planned(config: PolicyRunConfig, folder: Path) -> PolicyRunConfig:
+    return dataclasses.replace(
         config,
         policy=dataclasses.replace(config.policy, goal=("x",), keyframes=1),
-        data=dataclasses.replace(config.data, folders=(str(folder),), counterfactual=0.5, state=True, scaling="none"),
+        data=dataclasses.replace(config.data, folders=(str(folder),), counterfactual=0.5, state=True),
     )
+
+
+def test_it_learns_what_it_never_saw_done_from_plans(
+    config: PolicyRunConfig, where: PolicyWhere, tmp_path: Path, pushes: Path
+) -> None:
+    """All demonstrations go left. What to do when told right is in the plans alone, and so is where that leads."""
+    config = planned(config, write_lefts(tmp_path / "lefts", pushes))
     assert train(config, tmp_path / "run", where, steps=150)
     report = json.loads((tmp_path / "run" / "report.json").read_text())["held_out"]
     assert report["error"] < 0.1 and report["counterfactual_error"] < 0.1 < report["blank_error"]
     assert report["keyframe_mae"]["x"] < 0.1
-    policy = load_policy(tmp_path / "run" / "best", contract=contract)
+    policy = load_policy(tmp_path / "run" / "best", contract=open_dataset(pushes).contract)
     assert policy.config.goal == ("x",) and policy.shape.goal == (0,)
+
+
+def test_plans_that_do_not_fit_are_refused_before_anything_is_computed(
+    config: PolicyRunConfig, where: PolicyWhere, tmp_path: Path, pushes: Path
+) -> None:
+    def refused(error: type[Exception], match: str, goal: int = 1, **changes: object) -> None:
+        folder = write_lefts(tmp_path / "set", pushes, **changes)
+        wanted = planned(config, folder)
+        wanted = dataclasses.replace(wanted, policy=dataclasses.replace(wanted.policy, keyframes=goal))
+        with pytest.raises(error, match=match):
+            prepare(wanted, where.cache, "cpu", say=lambda text: None)
+        assert not where.cache.exists() or "deviates" in match
+        shutil.rmtree(folder)
+
+    n = len(write_plans_rows(tmp_path, pushes))
+    refused(ConfigError, "set: plans.parquet tells 1 keyframes; policy.keyframes is 2", goal=2)
+    refused(InputError, r"plans.parquet, episode 0: frames 1 to 99; it has \d", frame=np.array([99, *range(1, n)]))
+    refused(InputError, r"episode \d+; the data set has 6", episode=np.full(n, 40))
+    refused(InputError, "its recorded actions are said to be for {'push the block right'}", steps=np.zeros(n, int))
+    refused(ConfigError, "policy.goal has 'x', which deviates by", keyframes=np.full((n, 1, 1), 1e3, np.float32))
+
+
+def write_plans_rows(tmp_path: Path, pushes: Path) -> Plans:
+    folder = write_lefts(tmp_path / "probe", pushes)
+    found = read_plans(folder, open_dataset(folder).contract)
+    assert found is not None
+    shutil.rmtree(folder)
+    return found
+
+
+def test_no_plans_at_all_is_said_and_trained_without(
+    config: PolicyRunConfig, where: PolicyWhere, tmp_path: Path, pushes: Path
+) -> None:
+    said: list[str] = []
+    assert prepare(planned(config, pushes), where.cache, "cpu", say=said.append) is not None
+    assert any("has no plans.parquet: nothing counterfactual is learnt from it" in text for text in said)
+    folder = write_lefts(tmp_path / "lefts", pushes)
+    found = read_plans(folder, open_dataset(folder).contract)
+    assert found is not None
+    write_plans(folder, found.rows(np.zeros(0, int)))
+    setup = prepare(planned(config, folder), where.cache, "cpu", say=lambda text: None)
+    assert setup is not None and not len(setup.train.others)
+    # New plans are another run, but no other features.
+    assert "plans 0" in setup.identity
+    write_plans(folder, found)
+    said.clear()
+    again = prepare(planned(config, folder), where.cache, "cpu", say=said.append)
+    assert again is not None and again.identity["data 0"] == setup.identity["data 0"]
+    assert again.identity["plans 0"] != setup.identity["plans 0"]
+    assert not said
+
+
+def test_plans_follow_their_episodes_when_others_are_lost(
+    config: PolicyRunConfig, tmp_path: Path, pushes: Path
+) -> None:
+    pytest.importorskip("av", reason='needs PyAV: pip install "omnistream[io]"')
+    folder = write_lefts(tmp_path / "lefts", pushes)
+    dataset = open_dataset(folder)
+    found = read_plans(folder, dataset.contract)
+    assert found is not None
+    rows = np.flatnonzero(found.episode == 2)
+    video = tmp_path / "video"
+    with EpisodeWriter(video, dataset.contract, storage="video") as writer:
+        for episode in dataset:
+            writer.begin(LEFT)
+            for t, (front, wrist) in enumerate(zip(episode.frames("front"), episode.frames("wrist"), strict=True)):
+                writer.add(episode.state[t], episode.action[t], {"front": front, "wrist": wrist})
+            writer.end(success=True)
+        writer.add_plans(found)
+    next(video.rglob("*front*/**/file-001.mp4")).unlink()
+    tracks = read_tracks([open_dataset(video)], config.data)
+    assert [len(track) for track in tracks] == [info.length for info in dataset.infos if info.index != 1]
+    plans = tracks[1].plans
+    assert plans is not None and plans.frame.tolist() == found.frame[rows].tolist()
+
+
+def test_a_run_from_before_there_were_goals_goes_on(
+    config: PolicyRunConfig, where: PolicyWhere, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    save_config(config, run / CONFIG)
+    trainer_of(config, run, where).train(3)
+    state, stored = state_of(run), yaml.safe_load((run / CONFIG).read_text())
+    for found in (state["config"], stored):
+        del (
+            found["policy"]["goal"],
+            found["policy"]["keyframes"],
+            found["data"]["counterfactual"],
+            found["loss"]["goal"],
+        )
+    torch.save(state, run / "state" / "latest.pt")
+    (run / CONFIG).write_text(yaml.safe_dump(stored))
+    assert run_policy(config, run, where)
+    # What it had before is no goal, whatever is asked for now.
+    with pytest.raises(ConfigError, match="differs in data"):
+        run_policy(dataclasses.replace(config, data=dataclasses.replace(config.data, counterfactual=0.5)), run, where)
 
 
 def test_a_session_gives_what_training_computed(
@@ -124,7 +229,12 @@ def test_a_session_gives_what_training_computed(
         assert np.abs(session.step(images, episode.state[t]).actions - expected[t]).max() < 1e-4, t
 
 
-def test_stopping_anywhere_changes_nothing(config: PolicyRunConfig, where: PolicyWhere, tmp_path: Path) -> None:
+@pytest.mark.parametrize("plans", [False, True])
+def test_stopping_anywhere_changes_nothing(
+    config: PolicyRunConfig, where: PolicyWhere, tmp_path: Path, pushes: Path, plans: bool
+) -> None:
+    if plans:
+        config = planned(config, write_lefts(tmp_path / "lefts", pushes))
     trainer_of(config, tmp_path / "whole", where).train()
     whole = state_of(tmp_path / "whole")
     for stop in (1, 7, 20, 33):
@@ -138,10 +248,16 @@ def test_stopping_anywhere_changes_nothing(config: PolicyRunConfig, where: Polic
         assert state["best"] == whole["best"]
 
 
-def test_gradients_of_parts_add_up(config: PolicyRunConfig, where: PolicyWhere, tmp_path: Path) -> None:
+@pytest.mark.parametrize("plans", [False, True])
+def test_gradients_of_parts_add_up(
+    config: PolicyRunConfig, where: PolicyWhere, tmp_path: Path, pushes: Path, plans: bool
+) -> None:
+    if plans:
+        config = planned(config, write_lefts(tmp_path / "lefts", pushes))
     whole = trainer_of(config, tmp_path / "whole", where)
     parts = trainer_of(dataclasses.replace(config, micro_batch=5), tmp_path / "parts", where)
-    batch = whole.setup.train.draw(0, 16, 0, config.noise, torch.ones(0))
+    batch = whole.setup.draw(config, 0)
+    assert len({int(steps) for steps in batch.valid.sum(1)}) > 1
     a, b = whole.learner.gradient(batch), parts.learner.gradient(batch)
     assert float(a["loss"]) == pytest.approx(float(b["loss"]), rel=1e-5)
     for x, y in zip(whole.learner.optimizers.parameters, parts.learner.optimizers.parameters, strict=True):

@@ -2,7 +2,7 @@
 """`omnistream-eval policy-card`: the card of a policy, filled from the folder that `make policy-default` made and from
 its acceptance. No number is typed.
 
-FOLDER holds policy/ (what is shipped), run/ (its training), demos-*/ with their demos.json, and cost.json.
+FOLDER holds policy/ (what is shipped), run/ (its training), demos-*/ and blocks-*/ with demos.json, and cost.json.
 """
 
 from __future__ import annotations
@@ -20,17 +20,16 @@ from omnistream_training.config_file import load_config
 from omnistream_training.evaluation.card_parts import bullets, described, markdown_table, read_report
 from omnistream_training.journal import duration
 from omnistream_training.policy.config import PolicyRunConfig
-from omnistream_training.policy.presets import preset
 from omnistream_training.running import CONFIG
 
 ACCEPTANCE = "omnistream-policy-acceptance"
-PRESET = "tabletop_default"
 ERRORS = {
     "error": "the policy",
     "mean_error": "the mean action",
     "repeat_error": "the last action, repeated",
     "blank_error": "the policy, told nothing",
     "other_error": "the policy, told something else",
+    "counterfactual_error": "the policy, told another possible task, from what the expert would have done then",
 }
 LIMITS = (
     "It knows one table: the simulator's shipped scene, arm, cameras and light. It has never seen a real picture, and "
@@ -58,7 +57,7 @@ def write_policy_card(folder: Path, results: Path, out: Path, name: str) -> None
             f"{folder / 'policy'} is of step {policy.training.get('step')}, the best of {folder / 'run'} is of "
             f"{run['best_step']}; expected the same"
         )
-    config = load_config(folder / "run" / CONFIG, preset(PRESET))
+    config = load_config(folder / "run" / CONFIG, PolicyRunConfig())
     parts = (_about(folder, policy), _cost(folder, config, run), _accepted(acceptance), _held_out(run), _limits(policy))
     write_bytes(
         out, ("\n".join([f"# {name}", "", *(line for part in parts for line in part)]).rstrip() + "\n").encode()
@@ -87,6 +86,11 @@ def _about(folder: Path, policy: LoadedPolicy) -> list[str]:
     return [*markdown_table(("", ""), rows), ""]
 
 
+def _of_some_kinds(sets: Sequence[Report]) -> str:
+    some = [f"{found['episodes']} are of {', '.join(found['tasks'])} only" for found in sets if found["tasks"]]
+    return ("; ".join(some) + ".") if some else "All kinds take turns."
+
+
 def _cost(folder: Path, config: PolicyRunConfig, run: Report) -> list[str]:
     sets = [read_report(Path(data) / "demos.json") for data in config.data.folders]
     totals = {name: sum(found[name] for found in sets) for name in ("episodes", "frames", "tried")}
@@ -99,7 +103,8 @@ def _cost(folder: Path, config: PolicyRunConfig, run: Report) -> list[str]:
     about = [
         f"{totals['episodes']} demonstrations of scripted experts in {len(sets)} sets, {totals['frames']:,} frames; "
         f"{totals['tried']} were tried, and those that failed left out ({failed}). {first['disturbed']:.0%} of the "
-        f"control periods were disturbed, {first['later']:.0%} of the episodes begin where a chain has got to.",
+        f"control periods were disturbed, {first['later']:.0%} of the episodes begin where a chain has got to. "
+        f"{_of_some_kinds(sets)}",
         "",
         f"{run['setup']}.",
         "",
@@ -108,7 +113,7 @@ def _cost(folder: Path, config: PolicyRunConfig, run: Report) -> list[str]:
     ]
     spent = read_report(folder / "cost.json")
     stages = {
-        "demonstrations": [stage for stage in spent if stage.startswith("demos-")],
+        "demonstrations": [stage for stage in spent if stage.startswith(("demos-", "blocks-"))],
         "features and training": [stage for stage in spent if stage == "run"],
     }
     rows = []

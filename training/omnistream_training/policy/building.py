@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from omnistream.contract import Contract
 from omnistream.episodes import EpisodeDataset
+from omnistream.episodes.plans import PLANS_FILE
 from omnistream.errors import ConfigError
 from omnistream.model.omnistream import OmniStream
 from omnistream.policy.config import PolicyShape, goal_dimensions
@@ -20,10 +22,13 @@ from omnistream.policy.network import PolicyNetwork
 from omnistream.policy.scaling import ActionScaling, scaling_from
 from omnistream.policy.tokens import PretrainedTokens, WordTokens
 from omnistream.weights import default_model, load_model, model_hash
+from omnistream.weights.files import sha256_of
 from omnistream_training.policy.config import PolicyRunConfig
 from omnistream_training.policy.features import FeatureCache
 from omnistream_training.policy.fingerprint import folder_hash
+from omnistream_training.policy.foresight import check_plans
 from omnistream_training.policy.samples import (
+    Batch,
     Samples,
     Track,
     check_word_count,
@@ -34,6 +39,9 @@ from omnistream_training.policy.samples import (
     with_statistics,
 )
 from omnistream_training.robot_data.formats import open_any
+
+FAR = 20.0
+"""Deviations of the recorded state that keyframes may be off its mean."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +60,11 @@ class Setup:
     identity: dict[str, str]
     """Hashes of what the run depends on, by name; a resumed run must find the same."""
     description: str
+
+    def draw(self, config: PolicyRunConfig, step: int) -> Batch:
+        """The batch of a step."""
+        share = config.data.counterfactual
+        return self.train.draw(step, config.batch, config.seed, config.noise, self.network.state_std, share)
 
 
 def prepare(
@@ -73,10 +86,20 @@ def prepare(
         for sentence in dataset.lost:
             say(f"{dataset.path}: {sentence}")
     contract = used_contract(datasets, config.data)
+    goal = goal_dimensions(config.policy.goal, contract.state_names)
     tracks = read_tracks(datasets, config.data)
+    for track in tracks:
+        if track.plans is not None:
+            where = datasets[track.dataset].path
+            check_plans(track.plans, where, config.policy.goal, config.policy.keyframes)
+    if config.data.counterfactual:
+        bare = set(range(len(datasets))) - {track.dataset for track in tracks if track.plans is not None}
+        for number in sorted(bare):
+            say(f"{datasets[number].path} has no {PLANS_FILE}: nothing counterfactual is learnt from it")
     train, apart = split(tracks, config.data.validation, config.seed)
     model, about = _backbone(config)
-    hashes = [folder_hash(dataset.path) for dataset in datasets]
+    # Without the plans: they may be written anew, and no feature changes.
+    hashes = [folder_hash(dataset.path, without=(PLANS_FILE,)) for dataset in datasets]
     features = FeatureCache(cache, config.policy.vision, model, device=device)
     tables = []
     for dataset, digest in zip(datasets, hashes, strict=True):
@@ -100,7 +123,7 @@ def prepare(
         arm=len(contract.action.arm),
         grippers=len(contract.action.grippers),
         state=len(contract.state),
-        goal=goal_dimensions(config.policy.goal, contract.state_names),
+        goal=goal,
     )
     told: dict[str, Any] = {"goal": config.policy.goal, "state": contract.state_names}
     told["keyframes"] = config.policy.keyframes
@@ -113,9 +136,10 @@ def prepare(
     network.visual_mean[:], network.visual_std[:] = learnt.visual_statistics()
     if shape.state:
         network.state_mean[:], network.state_std[:] = learnt.state_statistics()
+    _check_goal(config.policy.goal, learnt, network.state_mean[list(goal)], network.state_std[list(goal)])
     learning = sum(p.numel() for p in network.parameters() if p.requires_grad)
     clipped = scaling.clipped(learnt.recorded())
-    texts = sentences(train)
+    texts = sentences(train, planned=bool(data.counterfactual))
     description = (
         f"{len(train)} episodes ({len(learnt)} frames) to learn from, {len(apart)} ({len(held_out)}) held out, "
         f"{len(texts)} instructions, cameras {', '.join(shape.cameras)}, {shape.state} numbers of state; {about}; "
@@ -128,6 +152,9 @@ def prepare(
     if held:
         description += f"; held still: {', '.join(held)}"
     identity = {"backbone": str(backbone)} | {f"data {i}": digest for i, digest in enumerate(hashes)}
+    for i, dataset in enumerate(datasets):
+        plans = Path(dataset.path) / PLANS_FILE
+        identity |= {f"plans {i}": sha256_of(plans)[:16]} if plans.is_file() else {}
     return Setup(datasets, learnt, held_out, network, contract, scaling, tokens, identity, description)
 
 
@@ -140,11 +167,24 @@ def _backbone(config: PolicyRunConfig) -> tuple[OmniStream | None, str]:
     return load_model(config.backbone), f"backbone {Path(config.backbone).name}"
 
 
+def _check_goal(goal: Sequence[str], samples: Samples, mean: Tensor, std: Tensor) -> None:
+    """ConfigError where a dimension that hardly moves in the recordings moves in plans: its deviation is no unit."""
+    if not goal:
+        return
+    off = ((samples.all_keyframes() - mean) / std).abs().amax((0, 1))
+    far = int(off.argmax())
+    if off[far] > FAR:
+        raise ConfigError(
+            f"policy.goal has {goal[far]!r}, which deviates by {std[far]:.2g} in recorded states; its keyframes are "
+            f"up to {off[far]:.0f} times that off; expected {FAR:g} at most: leave it out"
+        )
+
+
 def _tokens(config: PolicyRunConfig, train: list[Track]) -> WordTokens | PretrainedTokens:
     if config.policy.language.pretrained:
         if config.language_model in (None, "-"):
             raise ConfigError("this policy uses a pre-trained language model; name its directory (--language-model)")
         return PretrainedTokens(str(config.language_model))
-    tokens = WordTokens.of(sorted(sentences(train)))
+    tokens = WordTokens.of(sentences(train, planned=bool(config.data.counterfactual)))
     check_word_count(tokens, train)
     return tokens

@@ -128,6 +128,8 @@ class PolicyRunConfig:
         for name in ("micro_batch", "eval_every", "overlays"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 or more")
+        if self.policy.goal and not self.data.state:
+            raise ConfigError(f"policy.goal is {self.policy.goal}, but data.state is off; a goal is a state to get to")
         if not 0 <= self.seed < 1 << 15:
             raise ConfigError(f"seed is {self.seed}; expected 0 to {(1 << 15) - 1}")
         if self.policy.language.pretrained and self.language_model is None:

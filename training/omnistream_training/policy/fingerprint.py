@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from pathlib import Path
 
 from omnistream.errors import InputError
 
 
-def folder_hash(folder: str | Path) -> str:
-    """16 hex digits of a SHA-256 over names and contents of all files below `folder`, hidden ones left out.
+def folder_hash(folder: str | Path, without: Collection[str] = ()) -> str:
+    """16 hex digits of a SHA-256 over names and contents of all files below `folder`, without those that are hidden or
+    named.
 
     Reads every byte once, at the disk's speed. InputError if it cannot be read or is empty.
     """
@@ -20,7 +22,9 @@ def folder_hash(folder: str | Path) -> str:
         files = sorted(
             path
             for path in root.rglob("*")
-            if path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts)
+            if path.is_file()
+            and path.name not in without
+            and not any(part.startswith(".") for part in path.relative_to(root).parts)
         )
         for path in files:
             with path.open("rb") as file:

@@ -47,5 +47,4 @@ class _Draws:
         self._config, self._setup = config, setup
 
     def batch(self, step: int) -> Batch:
-        config, setup = self._config, self._setup
-        return setup.train.draw(step, config.batch, config.seed, config.noise, setup.network.state_std)
+        return self._setup.draw(self._config, step)

@@ -10,7 +10,7 @@ from omnistream.policy.network import PolicyNetwork, PolicyOutput
 from omnistream_training.learner import Progress
 from omnistream_training.optim import Optimizers, WeightAverage, rate_at
 from omnistream_training.policy.config import PolicyRunConfig
-from omnistream_training.policy.loss import policy_loss
+from omnistream_training.policy.loss import goal_loss, policy_loss
 from omnistream_training.policy.samples import Batch
 
 
@@ -30,13 +30,18 @@ class PolicyLearner:
         sums: dict[str, Tensor] = {}
         steps = batch.valid.sum().clamp(min=1)
         for part in batch.parts(self.config.micro_batch):
-            share = part.valid.sum() / steps  # of the steps that count, so that parts add up to the whole
-            loss, terms = policy_loss(
-                self.forward(part), part.arm, part.opened, part.valid, self.config.loss, self.goal(part)
-            )
-            (loss * share).backward()
+            # Shares of the steps that count, and of the samples, so that parts add up to the whole.
+            share, samples = part.valid.sum() / steps, len(part) / len(batch)
+            out, goal = self.forward(part), self.goal(part)
+            loss, terms = policy_loss(out, part.arm, part.opened, part.valid, self.config.loss)
+            loss, terms = loss * share, {name: value * share for name, value in terms.items()}
+            if out.goal is not None and goal is not None:
+                off = goal_loss(out.goal, goal, self.config.loss)
+                loss = loss + self.config.loss.goal * off * samples
+                terms["goal"] = off.detach() * samples
+            loss.backward()
             for name, value in {"loss": loss.detach(), **terms}.items():
-                sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value * share
+                sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value
         self._samples = len(batch)
         return {**sums, "norm": self.optimizers.clip()}
 

@@ -12,12 +12,7 @@ from omnistream_training.policy.config import PolicyLoss
 
 
 def policy_loss(
-    output: PolicyOutput,
-    arm: Tensor,
-    opened: Tensor,
-    valid: Tensor,
-    config: PolicyLoss,
-    goal: Tensor | None = None,
+    output: PolicyOutput, arm: Tensor, opened: Tensor, valid: Tensor, config: PolicyLoss
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Mean over the valid steps.
 
@@ -32,7 +27,9 @@ def policy_loss(
         grip = F.binary_cross_entropy_with_logits(output.gripper, opened, reduction="none").mean(-1, keepdim=True)
         terms["gripper"] = (grip * weights).sum()
         loss = loss + config.gripper * terms["gripper"]
-    if output.goal is not None and goal is not None:
-        terms["goal"] = F.huber_loss(output.goal, goal, delta=config.delta)
-        loss = loss + config.goal * terms["goal"]
     return loss, {name: torch.Tensor.detach(value) for name, value in terms.items()}
+
+
+def goal_loss(predicted: Tensor, goal: Tensor, config: PolicyLoss) -> Tensor:
+    """Mean over samples, keyframes and dimensions: [B, keyframes, goal] each, in deviations from the state's mean."""
+    return F.huber_loss(predicted, goal, delta=config.delta)

@@ -7,7 +7,7 @@ whether the robot succeeds: a small error at the wrong moment drops the cube (do
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,8 @@ class Offline:
         self._scaled_mean = np.concatenate([arm.mean(0), opened.mean(0)])
         count = len(samples.others)
         self.others = np.unique(np.linspace(0, count - 1, min(frames, count)).astype(int))
-        self._wanted, self._valid = _targets(samples.batch, self.numbers)
+        self._wanted, self._valid = _targets(samples.batch(part) for part in _parts(self.numbers))
+        self._other_targets = _targets(samples.otherwise(part) for part in _parts(self.others)) if count else None
 
     def run(self, learner: PolicyLearner) -> dict[str, Any]:
         """Metrics of the network as it is (call it in eval mode).
@@ -66,11 +67,11 @@ class Offline:
         if self.contract.action.grippers:
             wrong = (predicted[..., arms:] > 0.5) != (self._wanted[..., arms:] > 0.5)
             result["gripper_error"] = float(wrong[self._valid].mean())
-        if len(self.others):
-            result["counterfactual_error"] = self._counterfactual(learner)
-        result = {name: round(value, 5) for name, value in result.items()}
-        if learner.network.config.goal:
-            result["keyframe_mae"] = self._keyframes(learner)
+        answers, goals = self._told_otherwise(learner)
+        if self._other_targets is not None:
+            wanted, valid = self._other_targets
+            result["counterfactual_error"] = float(np.abs(answers - wanted)[valid].mean())
+        result = {name: round(value, 5) for name, value in result.items()} | goals
         return result | {"frames": len(self.numbers), "dimensions": self._dimensions(predicted[:, 0])}
 
     @torch.no_grad()
@@ -84,22 +85,26 @@ class Offline:
         return np.concatenate(rows)
 
     @torch.no_grad()
-    def _counterfactual(self, learner: PolicyLearner) -> float:
-        wanted, valid = _targets(self.samples.otherwise, self.others)
-        rows = [_answer(learner.forward(batch)) for batch in _batches(self.samples.otherwise, self.others)]
-        return float(np.abs(np.concatenate(rows) - wanted)[valid].mean())
-
-    @torch.no_grad()
-    def _keyframes(self, learner: PolicyLearner) -> dict[str, float]:
-        draw, rows = (self.samples.otherwise, self.others) if len(self.others) else (self.samples.batch, self.numbers)
-        which, off = list(learner.network.shape.goal), []
-        std = learner.network.state_std[which]
-        for batch in _batches(draw, rows):
-            goal, told = learner.forward(batch).goal, learner.goal(batch)
-            assert goal is not None and told is not None
-            off.append(((goal - told)[:, 0].abs() * std).cpu())
-        names = [self.contract.state_names[i] for i in which]
-        return {name: float(f"{value:.4g}") for name, value in zip(names, torch.cat(off).mean(0), strict=True)}
+    def _told_otherwise(self, learner: PolicyLearner) -> tuple[F32, dict[str, Any]]:
+        """Answers [M, K, arm + grippers] to counterfactual samples, and keyframe_mae; of the recorded ones where there
+        are no others, and no keyframe_mae for a policy without a goal."""
+        others = self._other_targets is not None
+        draw, rows = (self.samples.otherwise, self.others) if others else (self.samples.batch, self.numbers)
+        goal = list(learner.network.shape.goal)
+        if not others and not goal:
+            return np.zeros(0, np.float32), {}
+        answers, off = [], []
+        for part in _parts(rows):
+            batch = draw(part)
+            out, told = learner.forward(batch), learner.goal(batch)
+            answers.append(_answer(out))
+            if out.goal is not None and told is not None:
+                off.append(((out.goal - told)[:, 0].abs() * learner.network.state_std[goal]).cpu())
+        if not off:
+            return np.concatenate(answers), {}
+        names = [self.contract.state_names[i] for i in goal]
+        means = zip(names, torch.cat(off).mean(0).tolist(), strict=True)
+        return np.concatenate(answers), {"keyframe_mae": {name: float(f"{value:.4g}") for name, value in means}}
 
     def _error(self, predicted: NDArray[np.floating]) -> float:
         return float(np.abs(predicted - self._wanted)[self._valid].mean())
@@ -139,13 +144,13 @@ class Offline:
         return [kinds[(kinds.index(text) + 1 + i % (len(kinds) - 1)) % len(kinds)] for i, text in enumerate(texts)]
 
 
-def _batches(draw: Callable[[NDArray[np.integer]], Batch], rows: NDArray[np.integer]) -> Iterator[Batch]:
-    return (draw(rows[i : i + AT_ONCE]) for i in range(0, len(rows), AT_ONCE))
+def _parts(rows: NDArray[np.integer]) -> Iterator[NDArray[np.integer]]:
+    return (rows[i : i + AT_ONCE] for i in range(0, len(rows), AT_ONCE))
 
 
-def _targets(draw: Callable[[NDArray[np.integer]], Batch], rows: NDArray[np.integer]) -> tuple[F32, NDArray[np.bool_]]:
+def _targets(batches: Iterable[Batch]) -> tuple[F32, NDArray[np.bool_]]:
     """[F, K, arm + grippers] wanted, and [F, K] what of it counts."""
-    found = [(torch.cat([b.arm, b.opened], -1).cpu().numpy(), b.valid.cpu().numpy()) for b in _batches(draw, rows)]
+    found = [(torch.cat([b.arm, b.opened], -1).cpu().numpy(), b.valid.cpu().numpy()) for b in batches]
     return np.concatenate([wanted for wanted, _ in found]), np.concatenate([valid for _, valid in found])
 
 

@@ -10,7 +10,6 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,13 +19,14 @@ from torch import Tensor
 
 from omnistream.contract import Contract, require_same
 from omnistream.episodes import EpisodeDataset
-from omnistream.episodes.plans import PLANS_FILE, Plans, read_plans
+from omnistream.episodes.plans import Plans
 from omnistream.episodes.statistics import RunningStatistics
 from omnistream.errors import ConfigError, InputError
 from omnistream.policy.scaling import ActionScaling
 from omnistream.policy.tokens import PretrainedTokens, WordTokens
 from omnistream_training.policy.config import Noise, PolicyData
 from omnistream_training.policy.features import FeatureTable
+from omnistream_training.policy.foresight import keyframes_of, of_goal, plans_by_episode
 
 SEED_SPLIT, SEED_BATCH, SEED_OTHER = 1, 2, 3
 """So that held-out episodes, batches and counterfactual samples are drawn independently."""
@@ -76,7 +76,7 @@ def read_tracks(datasets: Sequence[EpisodeDataset], data: PolicyData) -> list[Tr
     tracks = []
     for number, dataset in enumerate(datasets):
         first = 0
-        plans = _plans_by_episode(dataset)
+        plans = plans_by_episode(dataset)
         for info in dataset.infos:
             if info.success is not False or data.failures:
                 episode = dataset.read_episode(info)
@@ -89,23 +89,6 @@ def read_tracks(datasets: Sequence[EpisodeDataset], data: PolicyData) -> list[Tr
     if len(tracks) < 2:
         raise InputError(f"{len(tracks)} usable episodes; expected at least two: one to learn from, one to hold out")
     return tracks
-
-
-def _plans_by_episode(dataset: EpisodeDataset) -> dict[int, Plans]:
-    plans = read_plans(Path(dataset.path), dataset.contract)
-    if plans is None:
-        return {}
-    order = np.argsort(plans.episode, kind="stable")
-    numbers, starts = np.unique(plans.episode[order], return_index=True)
-    found = {int(n): plans.rows(rows) for n, rows in zip(numbers, np.split(order, starts[1:]), strict=True)}
-    lengths = {info.index: info.length for info in dataset.infos}
-    for number, mine in found.items():
-        if mine.frame.min() < 0 or mine.frame.max() >= lengths.get(number, 0):
-            raise InputError(
-                f"{dataset.path}: {PLANS_FILE} has frame {mine.frame.max()} of episode {number}, "
-                f"which has {lengths.get(number, 0)}"
-            )
-    return found
 
 
 def split(tracks: Sequence[Track], share: float, seed: int) -> tuple[list[Track], list[Track]]:
@@ -197,15 +180,15 @@ class Samples:
         state: Sequence[str] = (),
         keyframes: int = 0,
     ) -> None:
-        """goal: of the state's names, which are told of so many keyframes."""
+        """goal: which of the state's names are told of so many keyframes (`check_plans` has passed)."""
         self.tracks, self.tables, self.tokens, self.scaling = list(tracks), tables, tokens, scaling
         self.chunk, self.device = chunk, torch.device(device)
         self._ends = np.cumsum([len(track) for track in self.tracks])
         self._scaled = [scaling.normalise(track.action) for track in self.tracks]
-        self._ids = {text: tokens.encode(text).ids for text in sentences(self.tracks)}
+        self._ids = {text: tokens.encode(text).ids for text in sentences(self.tracks, planned=True)}
         self._goal = tuple(goal)
         self._keys = [
-            _keyframes(track, opened, self._goal, [list(state).index(name) for name in goal], keyframes)
+            keyframes_of(track.state, opened, track.plans, self._goal, state, keyframes)
             for track, (_, opened) in zip(self.tracks, self._scaled, strict=True)
         ]
         known = [np.zeros(0, int) if t.plans is None else np.flatnonzero(t.plans.steps) for t in self.tracks]
@@ -296,7 +279,7 @@ class Samples:
             arm, opened = self.scaling.normalise(plans.actions[row])
             at = np.minimum(np.arange(self.chunk), plans.actions.shape[1] - 1)
             valid = np.arange(self.chunk) < plans.steps[row]
-            keys = _of_goal(plans, row, self._goal)[: self._keys[track].shape[1]]
+            keys = of_goal(plans, row, self._goal)[: self._keys[track].shape[1]]
             ids = self._ids[plans.instruction[row]]
             yield _Sample(int(track), int(plans.frame[row]), ids, arm[at], opened[at], valid, keys)
 
@@ -314,6 +297,13 @@ class Samples:
         rows = np.arange(t, t + self.chunk)
         inside = np.minimum(rows, len(arm) - 1)
         return arm[inside], opened[inside], rows < len(arm)
+
+    def all_keyframes(self) -> Tensor:
+        """[rows, keyframes, goal] of all frames and plans, in the contract's units."""
+        plans = [track.plans for track in self.tracks if track.plans is not None]
+        count = self._keys[0].shape[1]
+        told = [of_goal(plan, slice(None), self._goal)[:, :count] for plan in plans]
+        return torch.from_numpy(np.concatenate([*self._keys, *told]))
 
     def recorded(self) -> NDArray[np.float32]:
         """[frames, A] of all episodes after one another."""
@@ -335,40 +325,10 @@ class Samples:
         return torch.from_numpy(rows.mean(0)).float(), torch.from_numpy(np.maximum(rows.std(0), 1e-6)).float()
 
 
-def keyframes(opened: NDArray[np.float32], count: int) -> NDArray[np.int64]:
-    """[T, count] for each frame the next ones at which another gripper command is given than before; then the last.
-
-    opened: [T, G] recorded commands, 1 open, 0 closed.
-    """
-    last = len(opened) - 1
-    switches = np.flatnonzero((np.diff(opened, axis=0) != 0).any(-1)) + 1
-    after = np.searchsorted(switches, np.arange(len(opened)), side="right")
-    return np.concatenate([switches, np.full(count, last)])[after[:, None] + np.arange(count)]
-
-
-def sentences(tracks: Sequence[Track]) -> set[str]:
-    """All that is told in these episodes, in plans too."""
-    planned = (text for track in tracks if track.plans is not None for text in track.plans.instruction)
-    return {track.instruction for track in tracks} | set(planned)
-
-
-def _keyframes(
-    track: Track, opened: NDArray[np.float32], goal: Sequence[str], which: Sequence[int], count: int
-) -> NDArray[np.float32]:
-    """[T, count, goal]: as planned where that is told, else where the recorded gripper switches."""
-    if not goal:
-        return np.zeros((len(track), 0, 0), np.float32)
-    found: NDArray[np.float32] = track.state[keyframes(opened, count)][..., list(which)]
-    plans = track.plans
-    if plans is not None and plans.keyframes.shape[1] >= count and set(goal) <= set(plans.goal):
-        own = np.flatnonzero(plans.steps == 0)
-        found[plans.frame[own]] = _of_goal(plans, own, goal)[:, :count]
-    return found
-
-
-def _of_goal(plans: Plans, rows: Any, goal: Sequence[str]) -> NDArray[np.float32]:
-    """[..., K, goal] of these rows."""
-    return plans.keyframes[rows][..., [plans.goal.index(name) for name in goal]]
+def sentences(tracks: Sequence[Track], *, planned: bool) -> set[str]:
+    """All that is told in these episodes; planned: in their plans too."""
+    plans = [track.plans for track in tracks if planned and track.plans is not None]
+    return {track.instruction for track in tracks} | {text for plan in plans for text in plan.instruction}
 
 
 def padded(ids: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:

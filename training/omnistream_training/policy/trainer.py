@@ -31,7 +31,7 @@ from omnistream.errors import CheckpointError
 from omnistream.policy.checkpoint import LoadedPolicy, load_policy, save_policy
 from omnistream_training.ahead import read_ahead
 from omnistream_training.checkpointing import averaged, read_state, write_state
-from omnistream_training.config_file import config_to_dict
+from omnistream_training.config_file import config_to_dict, merge
 from omnistream_training.geometry import NotFiniteError
 from omnistream_training.journal import Journal, duration, processor, read_journal
 from omnistream_training.learner import Progress
@@ -173,9 +173,7 @@ class PolicyTrainer:
         return LoadedPolicy(self.learner.network, setup.tokens, setup.contract, setup.scaling, told)
 
     def _draw(self, step: int) -> Batch:
-        config = self.config
-        state_std, other = self.learner.network.state_std, config.data.counterfactual
-        return self.setup.train.draw(step, config.batch, config.seed, config.noise, state_std, other)
+        return self.setup.draw(self.config, step)
 
     def _write(self, folder: Path, training: dict[str, Any] | None = None) -> None:
         language_model = self.config.language_model if self.config.policy.language.pretrained else None
@@ -227,7 +225,7 @@ class PolicyTrainer:
 
     def _load_state(self) -> None:
         state = read_state(self.state_file)
-        if state["config"] != config_to_dict(self.config):
+        if merge(PolicyRunConfig(), state["config"]) != self.config:
             raise CheckpointError(f"{self.state_file} belongs to another configuration than this run's config.yaml")
         for name in sorted(state["identity"].keys() | self.setup.identity.keys()):
             stored, found = state["identity"].get(name), self.setup.identity.get(name)

@@ -34,6 +34,8 @@ class EpisodeInfo:
     """None: not recorded."""
     source: str = ""
     """Where it came from: a bag and the seconds in it, the number in a foreign set, ..."""
+    number: int | None = None
+    """In the files of the data set, where episodes before it were lost; None: as `index`."""
 
 
 @dataclass(frozen=True, eq=False)

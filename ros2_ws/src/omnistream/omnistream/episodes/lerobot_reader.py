@@ -65,7 +65,8 @@ class LeRobotDataset(EpisodeDataset):
             if missing:
                 lost.append(f"episode {place.number}: {missing[0].relative_to(path)} is missing")
                 continue
-            infos.append(replace(info, index=len(infos)))
+            index = len(infos)
+            infos.append(replace(info, index=index, number=None if place.number == index else place.number))
             self._places.append(place)
         if not infos:
             raise InputError(f"{path}: no episode can be read; {lost[0] if lost else 'the table of episodes is empty'}")

@@ -33,6 +33,7 @@ from omnistream.episodes.lerobot_layout import (
 from omnistream.episodes.lerobot_metadata import write_metadata
 from omnistream.episodes.lerobot_tables import DataFiles
 from omnistream.episodes.pictures import check_picture, encode_jpeg, encode_png
+from omnistream.episodes.plans import Plans, write_plans
 from omnistream.episodes.statistics import RunningStatistics, image_rows
 from omnistream.episodes.video import VideoEncoder
 from omnistream.errors import ConfigError, InputError
@@ -203,6 +204,10 @@ class EpisodeWriter:
         for encoder, path in episode.videos.values():
             encoder.close()
             path.unlink(missing_ok=True)
+
+    def add_plans(self, plans: Plans) -> None:
+        """Write plans.parquet, of all episodes at once, replacing those that were given before."""
+        write_plans(self._partial, plans)
 
     def close(self) -> None:
         """Finish the data set. An episode that was begun and not ended is dropped. ConfigError if there is none."""

@@ -37,7 +37,7 @@ class Plans:
     goal: tuple[str, ...]
     """Names of the state dimensions that a keyframe is told in."""
     episode: NDArray[np.int64]
-    """[N] positions in the data set."""
+    """[N] numbers in the files of the data set (`EpisodeInfo.number`)."""
     frame: NDArray[np.int64]
     """[N] frames of these, from which they begin."""
     instruction: list[str]

@@ -140,6 +140,8 @@ class PolicyConfig:
             raise ConfigError(f"goal is {self.goal}, trunk {self.trunk!r}; only the trunk 'pooled' has goals")
         if self.trunk not in ("decoder", "pooled"):
             raise ConfigError(f"trunk is {self.trunk!r}; expected 'decoder' or 'pooled'")
+        if len(set(self.goal)) < len(self.goal):
+            raise ConfigError(f"goal is {self.goal}; expected no name twice")
         if self.keyframes < 1:
             raise ConfigError(f"keyframes is {self.keyframes}; expected at least 1")
         if self.chunk < 1:

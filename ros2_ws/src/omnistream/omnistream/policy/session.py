@@ -53,6 +53,9 @@ class ActionChunk:
     """Frames seen since the reset, less one."""
     stamp: float | None
     """Of the images it answers to, s."""
+    keyframes: NDArray[np.float32] | None = None
+    """[keyframes, goal] where this is going; columns are the state dimensions of `PolicyConfig.goal`, in the contract's
+    units. None: a policy that does not say."""
     timings: dict[str, float] = field(default_factory=dict)
     """Milliseconds: vision, policy."""
 
@@ -205,7 +208,8 @@ class PolicySession:
         words = torch.tensor([self._words.ids], dtype=torch.long, device=self.device)
         out = self._network(self._seen, words, torch.ones_like(words, dtype=torch.bool), self._state(state))
         arm, opened = out.arm[0].cpu().numpy(), out.gripper[0].sigmoid().cpu().numpy()
-        if not (np.isfinite(arm).all() and np.isfinite(opened).all()):
+        keyframes = None if out.goal is None else self._keyframes(out.goal[0])
+        if not all(np.isfinite(found).all() for found in (arm, opened, keyframes) if found is not None):
             raise InputError("the policy gave NaN or infinity; nothing of it is returned")
         contract = self.policy.contract
         return ActionChunk(
@@ -217,8 +221,14 @@ class PolicySession:
             opened=opened,
             index=self._frames - 1,
             stamp=self._stamp,
+            keyframes=keyframes,
             timings={"vision": self._vision_ms, "policy": (time.perf_counter() - begin) * 1e3},
         )
+
+    def _keyframes(self, goal: torch.Tensor) -> NDArray[np.float32]:
+        which, network = list(self.policy.shape.goal), self._network
+        found: NDArray[np.float32] = (goal * network.state_std[which] + network.state_mean[which]).cpu().numpy()
+        return found
 
     def _state(self, state: ArrayLike | None) -> torch.Tensor | None:
         size = self.policy.shape.state
