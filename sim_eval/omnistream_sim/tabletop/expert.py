@@ -15,7 +15,7 @@ from .tasks import PUSH, SIDES, Task
 
 PLANS = 4
 """It gives up after so many."""
-_SHUT, _WIDE = 0.01, 0.07
+SHUT, WIDE = 0.01, 0.07
 """Between the fingers: nothing fits in, and they hold nothing."""
 
 
@@ -75,7 +75,7 @@ def _let_go(state: State) -> list[Waypoint]:
     """Free the fingers from what they touch, or have only just let go of, and rise above it."""
     x, y, z = (float(v) for v in state.tool)
     yaw = float(state.target_euler[2])
-    shut, partly = state.opening < _SHUT, _SHUT <= state.opening < _WIDE
+    shut, partly = state.opening < SHUT, SHUT <= state.opening < WIDE
     points = []
     if partly:
         points.append(Waypoint((x, y, z), yaw, OPEN, wait=GRIP_STEPS))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -14,7 +15,7 @@ from omnistream.episodes.plans import Plans
 
 from .control import CLOSE, OPEN, Script, Waypoint
 from .env import STEP, TURN
-from .expert import Expert, plan, put
+from .expert import SHUT, WIDE, Expert, plan, put
 from .layout import Layout
 from .situation import situation_of
 from .starts import possible_tasks
@@ -27,6 +28,10 @@ GOAL = ("tool_x", "tool_y", "tool_z", "tool_yaw")
 KEYFRAMES = 2
 HORIZON = 10
 """Actions that are imagined."""
+_OVER, _TURNED = 0.02, 0.15
+"""Metres beside and radians about what it is to take, within which the hand only has to come down."""
+_CLOSING = 0.012
+"""Metres above or below where it closes."""
 
 
 def keyframes(task: Task, left: Sequence[Waypoint], state: State, layout: Layout) -> NDArray[np.float32]:
@@ -74,9 +79,30 @@ def other_tasks(task: Task, state: State, count: int, rng: np.random.Generator) 
     return chosen
 
 
-def told_otherwise(task: Task, state: State, layout: Layout) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Keyframes [KEYFRAMES, 4] and actions [n, 7] of an expert that is told this task in this state."""
-    left = plan(task, state, layout)
+def under_way(task: Task, points: Sequence[Waypoint], state: State, layout: Layout, gripper: float) -> list[Waypoint]:
+    """A plan from here, without what somebody in the middle of it has behind him. gripper: what it is told now.
+
+    Plans begin with rising and come from above. Where the hand is over, or at, what it is to take or to let go of, that
+    contradicts demonstrations that go on from the same place: a policy that learnt both went up and down there.
+    """
+    x, y, _, yaw = keyframes(task, points, state, layout)[0]
+    at = [math.dist(point.position[:2], (x, y)) < 1e-3 for point in points]
+    switch = next((i for i, (a, b) in enumerate(pairwise(points), 1) if a.gripper != b.gripper and at[i]), None)
+    if switch is None or math.dist(state.tool[:2], (x, y)) > _OVER or abs(state.target_euler[2] - yaw) > _TURNED:
+        return list(points)
+    if points[switch].gripper == CLOSE and (gripper == CLOSE or state.opening < WIDE):
+        there = state.opening > SHUT and abs(state.tool[2] - points[switch].position[2]) < _CLOSING
+        return list(points[switch if there and gripper == CLOSE else 0 :])
+    below = (i for i, point in enumerate(points) if at[i] and point.position[2] <= state.tool[2] + 0.01)
+    return list(points[min(next(below, switch - 1), switch - 1) :])
+
+
+def told_otherwise(
+    task: Task, state: State, layout: Layout, gripper: float
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Keyframes [KEYFRAMES, 4] and actions [n, 7] of an expert that is told this task in this state, in which the
+    gripper is told to open or close for the present one."""
+    left = under_way(task, plan(task, state, layout), state, layout, gripper)
     return keyframes(task, left, state, layout), imagined(left, state)
 
 
@@ -98,7 +124,7 @@ class Foresight:
         self._rows.append((frame, self._told, own, np.zeros((0, 7))))
         for task in other_tasks(self._task, state, self._others, self._rng):
             told = instruction(task, "seen", self._seed, int(self._rng.integers(1 << 31)))
-            self._rows.append((frame, told, *told_otherwise(task, state, layout)))
+            self._rows.append((frame, told, *told_otherwise(task, state, layout, expert.left[0].gripper)))
 
     def plans(self, units: NDArray[np.float64]) -> Plans:
         """All of them, of episode 0. units: [7], from the environment's actions to the contract's."""

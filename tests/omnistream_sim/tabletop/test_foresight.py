@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ pytest.importorskip("pyarrow", reason='needs pyarrow: pip install "omnistream[io
 
 from omnistream.episodes import open_dataset
 from omnistream.episodes.plans import Plans, read_plans
-from omnistream_sim.tabletop.control import CLOSE, OPEN
+from omnistream_sim.tabletop.control import CLOSE, OPEN, Script, Waypoint, grasp_yaw
 from omnistream_sim.tabletop.demos import UNITS, DemoOptions, make_demos
 from omnistream_sim.tabletop.expert import Expert, plan
 from omnistream_sim.tabletop.foresight import GOAL, HORIZON, imagined, keyframes, other_tasks, told_otherwise
@@ -59,6 +60,53 @@ def test_the_imagined_actions_are_those_that_follow_and_the_hand_gets_where_it_w
         last = t
 
 
+@pytest.mark.parametrize(
+    ("name", "told"), [("lift_red", "place_red_in_drawer"), ("stack_green_on_blue", "place_green_in_drawer")]
+)
+def test_who_is_told_another_task_on_the_way_does_not_begin_anew(name: str, told: str) -> None:
+    """The same block is taken for both, so the actions are the same until it is."""
+    task, other, world, layout = TASKS[name], TASKS[told], TaskWorld(VIEW), Layout()
+    start = replace(start_for(task, 3), drawer=0.14)
+    world.reset(start.plain(), 3)
+    begin = state = world.env.state()
+    expert, off, frames = Expert(task), [], 0
+    while not state.grasped(task.block):
+        action = expert.action(state)
+        assert action is not None
+        if (
+            other.possible(situation_of(state))
+            and np.linalg.norm(state.tool[:2] - expert.left[-1].position[:2]) < 0.015
+        ):
+            off.append(np.abs(told_otherwise(other, state, layout, action[6])[1][0] - action).max())
+        world.step(action)
+        state, frames = world.env.state(), frames + 1
+        assert frames < 100
+    assert len(off) > 10
+    assert max(off) < 0.1 and not task.solved(begin, state)
+    world.env.close()
+
+
+def test_over_what_it_is_put_on_a_held_block_comes_down() -> None:
+    task, world = TASKS["lift_red"], TaskWorld(VIEW)
+    world.reset(start_for(task, 4).plain(), 4)
+    begin = state = world.env.state()
+    expert = Expert(task)
+    while not task.solved(begin, state):
+        action = expert.action(state)
+        assert action is not None
+        world.step(action)
+        state = world.env.state()
+    base = state.blocks["blue"]
+    over = Waypoint((*base.position[:2], 0.15), grasp_yaw(base), CLOSE)
+    script = Script([Waypoint((*base.position[:2], 0.24), over.yaw, CLOSE, tolerance=0.01), over])
+    while (action := script.action(world.env.state())) is not None:
+        world.step(action)
+    goals, actions = told_otherwise(TASKS["stack_red_on_blue"], world.env.state(), Layout(), CLOSE)
+    world.env.close()
+    assert actions[0, 2] < -0.4 and (actions[:, 6] == CLOSE).all()
+    assert goals[0, :2] == pytest.approx(base.position[:2], abs=1e-6)
+
+
 def test_what_is_put_somewhere_is_foreseen_when_it_is_taken() -> None:
     task, world = TASKS["stack_yellow_on_red"], TaskWorld(VIEW)
     world.reset(start_for(task, 5).plain(), 5)
@@ -95,7 +143,7 @@ def test_others_are_possible_and_none_is_the_task_itself() -> None:
     for _ in range(50):
         for other in other_tasks(task, state, 2, rng):
             assert other != task and other.possible(situation_of(state))
-            goals, actions = told_otherwise(other, state, Layout())
+            goals, actions = told_otherwise(other, state, Layout(), OPEN)
             assert goals.shape == (2, 4) and actions.shape == (HORIZON, 7) and np.abs(actions).max() <= 1
             seen.add(other.kind)
     world.env.close()
