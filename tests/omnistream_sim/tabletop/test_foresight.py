@@ -104,7 +104,7 @@ def test_over_what_it_is_put_on_a_held_block_comes_down() -> None:
     goals, actions = told_otherwise(TASKS["stack_red_on_blue"], world.env.state(), Layout(), CLOSE)
     world.env.close()
     assert actions[0, 2] < -0.4 and (actions[:, 6] == CLOSE).all()
-    assert goals[0, :2] == pytest.approx(base.position[:2], abs=1e-6)
+    assert goals[0, :2] == pytest.approx(base.position[:2], abs=1e-3)
 
 
 def test_what_is_put_somewhere_is_foreseen_when_it_is_taken() -> None:

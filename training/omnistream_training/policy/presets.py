@@ -43,8 +43,8 @@ TABLETOP_DEFAULT = dataclasses.replace(
     log_every=100,
 )
 """Of the default policy (`make policy-default`): 1960 demonstrations of all seven kinds and 560 about blocks, both
-cameras. Half of a batch is told something else than was recorded, else blocks are not found by name; the goal shortens
-the way there (docs/policy.md has what each was worth). After 6000 steps hardly anything changes. The shallow tap and 160
+cameras. Half of a batch is told something else than was recorded, else blocks are not found by name; goals shorten the
+way there (docs/policy.md has what each was worth). After 6000 steps hardly anything changes. The shallow tap and 160
 pixels say where the named block is (probes: docs/tabletop.md, docs/policy.md). The hand's 96 pixels stay 96: enlarged
 to 160 they would cost three times as many tokens. No words at times, so that silence means something. One word in four
 is hidden, since a hundred sentences are soon learnt by heart: with one in fifty, new ones with "drawer" and "push" or
