@@ -229,12 +229,14 @@ def test_a_session_gives_what_training_computed(
         assert np.abs(session.step(images, episode.state[t]).actions - expected[t]).max() < 1e-4, t
 
 
-@pytest.mark.parametrize("plans", [False, True])
-def test_stopping_anywhere_changes_nothing(
-    config: PolicyRunConfig, where: PolicyWhere, tmp_path: Path, pushes: Path, plans: bool
-) -> None:
-    if plans:
-        config = planned(config, write_lefts(tmp_path / "lefts", pushes))
+@pytest.fixture(params=["recorded", "planned"])
+def either(request: pytest.FixtureRequest, config: PolicyRunConfig, tmp_path: Path, pushes: Path) -> PolicyRunConfig:
+    """A run on recorded actions alone, and one with a goal and counterfactual plans."""
+    return config if request.param == "recorded" else planned(config, write_lefts(tmp_path / "lefts", pushes))
+
+
+def test_stopping_anywhere_changes_nothing(either: PolicyRunConfig, where: PolicyWhere, tmp_path: Path) -> None:
+    config = either
     trainer_of(config, tmp_path / "whole", where).train()
     whole = state_of(tmp_path / "whole")
     for stop in (1, 7, 20, 33):
@@ -248,12 +250,8 @@ def test_stopping_anywhere_changes_nothing(
         assert state["best"] == whole["best"]
 
 
-@pytest.mark.parametrize("plans", [False, True])
-def test_gradients_of_parts_add_up(
-    config: PolicyRunConfig, where: PolicyWhere, tmp_path: Path, pushes: Path, plans: bool
-) -> None:
-    if plans:
-        config = planned(config, write_lefts(tmp_path / "lefts", pushes))
+def test_gradients_of_parts_add_up(either: PolicyRunConfig, where: PolicyWhere, tmp_path: Path) -> None:
+    config = either
     whole = trainer_of(config, tmp_path / "whole", where)
     parts = trainer_of(dataclasses.replace(config, micro_batch=5), tmp_path / "parts", where)
     batch = whole.setup.draw(config, 0)
