@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import Log
 from rclpy.action import get_action_server_names_and_types_by_node
 
@@ -112,11 +114,18 @@ def test_what_the_reference_lists_is_what_the_node_offers(start_node: Start) -> 
     assert NODES["policy"].managed
 
 
-def test_in_a_process_of_its_own_the_collector_leaves_alone_what_is_loaded_until_cleanup(start_node: Start) -> None:
-    node = start_node(own_process=True)
+def test_in_a_process_of_its_own_the_collector_leaves_alone_what_is_loaded_until_cleanup(
+    graph: Graph, start_node: Start
+) -> None:
+    def change(transition: int) -> bool:
+        # The service waits its turn behind the transition that autostart is still in when the state says active.
+        request = ChangeState.Request(transition=Transition(id=transition))
+        return graph.call(ChangeState, "/policy/change_state", request, timeout=20).success
+
+    start_node(own_process=True)
     try:
         assert gc.get_freeze_count() > 10_000
-        node.trigger_deactivate()
+        assert change(Transition.TRANSITION_DEACTIVATE)
     finally:
-        node.trigger_cleanup()
+        assert change(Transition.TRANSITION_CLEANUP)
     assert gc.get_freeze_count() == 0
