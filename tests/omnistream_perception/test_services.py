@@ -20,6 +20,7 @@ from omnistream.weights.checkpoint import Checkpoint
 from omnistream_msgs.msg import StreamStatus
 from omnistream_msgs.srv import LoadWeights, SetWindow
 from omnistream_ros import images
+from omnistream_ros.running import Spinner
 from omnistream_ros.testing import Graph
 
 Make = Callable[..., Any]
@@ -159,19 +160,12 @@ def test_images_are_served_while_weights_load(
     graph: Graph, start: Make, camera: Make, weights: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the two executor threads of the executable, that is; and a checkpoint that takes its time."""
-    from rclpy.executors import MultiThreadedExecutor
-
     from omnistream_perception import model as models
 
     node = start()
-    entry = next(entry for entry in graph._running if entry[0] is node)
-    entry[1].shutdown()
-    entry[2].join(5)  # else its last round may take the image that the new executor waits for
-    executor = MultiThreadedExecutor(num_threads=2, context=graph.context)
-    executor.add_node(node)
-    thread = threading.Thread(target=executor.spin, daemon=True)
-    thread.start()
-    graph._running[graph._running.index(entry)] = (node, executor, thread)
+    spinner = next(spinner for spinner in graph.running if spinner.node is node)
+    assert spinner.end(5)  # else its last round may take the image that the new one waits for
+    graph.running[graph.running.index(spinner)] = Spinner(node, threads=2)
 
     reading, go_on = threading.Event(), threading.Event()
     load = models.load

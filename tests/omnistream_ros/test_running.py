@@ -5,76 +5,75 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 import rclpy
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.node import Node
 from std_msgs.msg import String
 
 from omnistream_ros.processes import ChildProcess, stop_all
-from omnistream_ros.running import spin
+from omnistream_ros.running import Spinner
 
 pytestmark = pytest.mark.ros
 
 
-class Spun:
-    """A node on an executor in a thread of its own."""
-
-    def __init__(self, domain: int) -> None:
-        self.context = rclpy.Context()
-        rclpy.init(context=self.context, domain_id=domain)
-        self.node = Node("spun", context=self.context)
-        self.executor = MultiThreadedExecutor(2, context=self.context)
-        self.executor.add_node(self.node)
-        self.errors: list[BaseException] = []
-        self.thread = threading.Thread(target=self._spin, daemon=True)
-        self.thread.start()
-
-    def _spin(self) -> None:
-        try:
-            spin(self.executor)
-        except ExternalShutdownException:
-            pass
-        except BaseException as error:
-            self.errors.append(error)
-
-    def close(self) -> None:
-        self.executor.shutdown()
-        self.thread.join(5)
-        self.node.destroy_node()
-        rclpy.shutdown(context=self.context)
+@pytest.fixture
+def context(ros_domain: int) -> Iterator[rclpy.Context]:
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=ros_domain)
+    yield context
+    rclpy.shutdown(context=context)
 
 
 @pytest.fixture
-def spun(ros_domain: int) -> Iterator[Spun]:
-    spun = Spun(ros_domain)
-    yield spun
-    spun.close()
-
-
-def test_subscriptions_may_go_while_it_gathers_them(spun: Spun) -> None:
-    """Plain `executor.spin` ends here with InvalidHandle after some hundred rounds, and with it the node's process."""
-    spun.node.create_timer(0.001, lambda: None)
+def hasty() -> Iterator[None]:
+    """Threads are switched as often as can be."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
-    try:
-        for _ in range(1000):
-            spun.node.destroy_subscription(spun.node.create_subscription(String, "topic", lambda _: None, 1))
-    finally:
-        sys.setswitchinterval(before)
-    assert spun.thread.is_alive() and not spun.errors
+    yield
+    sys.setswitchinterval(before)
 
 
-def test_what_a_callback_raises_ends_it(spun: Spun) -> None:
+@pytest.fixture
+def spun(context: rclpy.Context) -> Iterator[Spinner]:
+    node = Node("spun", context=context)
+    spun = Spinner(node, threads=2)
+    yield spun
+    assert spun.end(5)
+    node.destroy_node()
+
+
+def test_subscriptions_may_go_while_it_gathers_them(spun: Spinner, hasty: None) -> None:
+    """Plain `executor.spin` ends here with InvalidHandle after some hundred rounds, and with it the node's process."""
+    spun.node.create_timer(0.001, lambda: None)
+    for _ in range(1000):
+        spun.node.destroy_subscription(spun.node.create_subscription(String, "topic", lambda _: None, 1))
+    assert spun.is_alive() and not spun.error
+
+
+def test_what_a_callback_raises_ends_it(spun: Spinner) -> None:
     publisher = spun.node.create_publisher(String, "topic", 1)
     spun.node.destroy_publisher(publisher)
     spun.node.create_timer(0.001, lambda: publisher.publish(String()))  # InvalidHandle too
-    spun.thread.join(5)
-    assert not spun.thread.is_alive() and spun.errors
+    end = time.monotonic() + 5
+    while spun.is_alive() and time.monotonic() < end:
+        time.sleep(0.01)
+    assert not spun.is_alive() and spun.error
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_busy_node_ends_without_an_error(context: rclpy.Context, hasty: None, threads: int) -> None:
+    """`executor.shutdown` under a plain `executor.spin` raises in the spinning thread, once in some tens of rounds."""
+    node = Node("busy", context=context)
+    for _ in range(5):
+        node.create_timer(1e-4, lambda: None)
+    for _ in range(100):
+        spinner = Spinner(node, threads)
+        time.sleep(0.002)
+        assert spinner.end(5) and spinner.error is None
+    node.destroy_node()
 
 
 def test_a_node_hears_first_that_it_is_to_leave(ros_domain: int) -> None:

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
@@ -19,6 +20,7 @@ from typing import Any, TypeVar
 
 import rclpy
 import rclpy.utilities
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation as _rclpy
 from rclpy.node import Node
@@ -68,25 +70,20 @@ def run(make_node: Callable[[], Node], args: Sequence[str] | None = None, thread
         rclpy.logging.get_logger("omnistream").fatal(str(error))
         rclpy.shutdown()
         return 2
-    executor = SingleThreadedExecutor() if threads == 1 else MultiThreadedExecutor(num_threads=threads)
-    executor.add_node(node)
-    failures: list[BaseException] = []
-    spinner = threading.Thread(target=_spin, args=(executor, node, failures), name="executor", daemon=True)
-    spinner.start()
+    spinner = Spinner(node, threads)
     finished: threading.Event = getattr(node, "finished", None) or threading.Event()
     while not (signalled or finished.wait(0.05) or not spinner.is_alive()):
         pass
     _deadline(node)
     if callable(leaving := getattr(node, "leaving", None)):
         leaving()
-    executor.shutdown()
-    # The callback in hand ends in `join` (one thread) or in `stop`, which waits for a transition: or at the deadline.
-    spinner.join()
+    # The callback in hand ends in `end` (one thread) or in `stop`, which waits for a transition: or at the deadline.
+    spinner.end()
     if callable(stop := getattr(node, "stop", None)):
         stop()
     node.destroy_node()
     rclpy.try_shutdown()
-    return 1 if failures else int(getattr(node, "exit_code", 0))
+    return 1 if spinner.error else int(getattr(node, "exit_code", 0))
 
 
 def _initialise(words: list[str]) -> str:
@@ -108,28 +105,72 @@ def spinning(make_node: Callable[[], AnyNode]) -> Iterator[AnyNode]:
     """A node beside the main thread's work: receives in a thread until the block ends. Ctrl-C stays Python's."""
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     node = make_node()
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    thread = threading.Thread(target=_spin, args=(executor, node, []), name="executor", daemon=True)
-    thread.start()
+    spinner = Spinner(node)
     try:
         yield node
     finally:
-        executor.shutdown(timeout_sec=1.0)
-        thread.join(timeout=2.0)
+        spinner.end(timeout=2.0)
         node.destroy_node()
         rclpy.try_shutdown()
 
 
-def spin(executor: Any) -> None:
-    """`executor.spin()` for nodes that destroy subscriptions while they live, as lifecycle nodes do when deactivated.
+class Spinner:
+    """A node on an executor in a thread of its own, from now until `end`. Whatever a callback raises ends it too.
 
-    rclpy 7.1 gathers what it will wait for without a lock, and forgets to leave out an event handler that another
-    thread has destroyed meanwhile. It raises InvalidHandle then, before it has waited: so it is asked again.
+    Two things of rclpy 7.1 make this more than ``executor.spin()`` in a thread:
+
+    - It gathers what it will wait for without a lock, and forgets to leave out an event handler that another thread has
+      destroyed meanwhile, as lifecycle nodes do when deactivated. It raises InvalidHandle then, before it has waited:
+      so it is asked again.
+    - Its `shutdown` takes away the guard condition that a `spin` in another thread may be about to use
+      (AttributeError). So one of our own wakes that thread, and the executor is shut down when it no longer spins.
+
+    Args:
+        node: not on any other executor.
+        threads: of the executor. Callbacks of one callback group never overlap, whatever the number.
     """
-    while True:
+
+    def __init__(self, node: Node, threads: int = 1) -> None:
+        self.node = node
+        self.error: BaseException | None = None
+        """What a callback raised."""
+        self._executor = (
+            SingleThreadedExecutor(context=node.context)
+            if threads == 1
+            else MultiThreadedExecutor(threads, context=node.context)
+        )
+        self._executor.add_node(node)
+        self._ended = threading.Event()
+        self._wake = node.create_guard_condition(lambda: None, callback_group=ReentrantCallbackGroup())
+        self._thread = threading.Thread(target=self._run, name=f"spin {node.get_name()}", daemon=True)
+        self._thread.start()
+
+    def is_alive(self) -> bool:
+        """False after `end`, after an error, and when the ROS context was shut down."""
+        return self._thread.is_alive()
+
+    def end(self, timeout: float | None = None) -> bool:
+        """No callback begins after this; with one thread the one in hand has ended, unless `timeout` seconds pass."""
+        self._ended.set()
+        if self._thread.is_alive():
+            self._wake.trigger()
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
         try:
-            return executor.spin()
+            while self.node.context.ok() and not self._ended.is_set():
+                self._spin_once()
+        except ExternalShutdownException:
+            pass
+        except BaseException as error:  # reported, then the process ends: a half-dead node is worse
+            self.error = error
+            self.node.get_logger().fatal("a callback raised:\n" + "".join(traceback.format_exception(error)))
+        self._executor.shutdown()
+
+    def _spin_once(self) -> None:
+        try:
+            self._executor.spin_once()
         except _rclpy.InvalidHandle as error:
             if not _while_gathering(error):
                 raise
@@ -142,18 +183,6 @@ def _while_gathering(error: BaseException) -> bool:
         names.append(trace.tb_frame.f_code.co_name)
         trace = trace.tb_next
     return "add_to_wait_set" in names
-
-
-def _spin(executor: Any, node: Node, failures: list[BaseException]) -> None:
-    try:
-        spin(executor)
-    except ExternalShutdownException:
-        pass
-    except BaseException as error:  # reported, then the process ends: a half-dead node is worse
-        failures.append(error)
-        import traceback
-
-        node.get_logger().fatal("a callback raised:\n" + "".join(traceback.format_exception(error)))
 
 
 def _deadline(node: Node) -> None:

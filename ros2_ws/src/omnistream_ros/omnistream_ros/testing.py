@@ -15,8 +15,6 @@ else of the package imports it.
 
 from __future__ import annotations
 
-import contextlib
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -25,7 +23,6 @@ import numpy as np
 import rclpy
 from numpy.typing import NDArray
 from rcl_interfaces.srv import SetParameters
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
@@ -34,7 +31,7 @@ from sensor_msgs.msg import PointCloud2
 from omnistream.model.config import BackboneConfig, HeadConfig, ModelConfig
 
 from .qos import qos_profile
-from .running import spin
+from .running import Spinner
 
 SMALL_MODEL = ModelConfig(
     backbone=BackboneConfig(dim=64, depth=4, heads=2),
@@ -57,7 +54,7 @@ class Graph:
     def __init__(self, domain_id: int, args: list[str] | None = None) -> None:
         self.context = rclpy.Context()
         rclpy.init(args=args, context=self.context, domain_id=domain_id)
-        self._running: list[tuple[Node, SingleThreadedExecutor, threading.Thread]] = []
+        self.running: list[Spinner] = []
         self._publishers: dict[tuple[str, str], Any] = {}
         self._clients: dict[str, Any] = {}
         self.node = self.add(Node("test", context=self.context, use_global_arguments=False))
@@ -71,26 +68,20 @@ class Graph:
 
     def add(self, node: Any) -> Any:
         """Spins `node` in a thread of its own; returns it."""
-        executor = SingleThreadedExecutor(context=self.context)
-        executor.add_node(node)
-        thread = threading.Thread(target=_spin, args=(executor,), name=f"spin {node.get_name()}", daemon=True)
-        thread.start()
-        self._running.append((node, executor, thread))
+        self.running.append(Spinner(node))
         return node
 
     def remove(self, node: Any) -> None:
         """Stops and destroys `node`, as if its process had ended."""
-        entry = next(entry for entry in self._running if entry[0] is node)
-        self._running.remove(entry)
-        _, executor, thread = entry
-        executor.shutdown(timeout_sec=2.0)
-        thread.join(timeout=2.0)
+        spinner = next(spinner for spinner in self.running if spinner.node is node)
+        self.running.remove(spinner)
+        spinner.end(timeout=2.0)
         node.destroy_node()
 
     def close(self) -> None:
         """Stops all nodes, last added first."""
-        for node, _, _ in reversed(list(self._running)):
-            self.remove(node)
+        for spinner in reversed(list(self.running)):
+            self.remove(spinner.node)
         rclpy.shutdown(context=self.context)
 
     def publish(self, kind: Any, topic: str, message: Any, qos: str = "reliable") -> None:
@@ -148,8 +139,3 @@ def read_points(cloud: PointCloud2) -> tuple[NDArray[np.float32], NDArray[np.uin
 
 def _qos(text: str) -> QoSProfile:
     return qos_profile(text)
-
-
-def _spin(executor: SingleThreadedExecutor) -> None:
-    with contextlib.suppress(ExternalShutdownException):
-        spin(executor)
