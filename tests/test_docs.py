@@ -41,7 +41,7 @@ def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     _write_video(tmp_path / "video.mp4", frames=4)
     lines = _python(tmp_path, "-c", code).splitlines()
-    assert lines[0].startswith("640x480 -> 144x112 pixels")
+    assert lines[0].startswith("480x640 -> 112x144 pixels (height x width)")
     assert sum("(7, 9, 192)" in line for line in lines) == 4  # features
     assert sum("camera at" in line for line in lines) == 4
 

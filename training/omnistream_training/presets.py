@@ -78,7 +78,7 @@ DEFAULT_GPU = TrainConfig(
     save_every=500,
     log_every=50,
 )
-"""The shipped recipe on one large GPU; `--minutes` scales the stages to the time there is."""
+"""One large GPU, worlds only; `--fit` scales the stages to the time there is. What is shipped is `DEFAULT_CPU`'s."""
 
 HEADS = TrainConfig(
     model=ModelChoice(freeze_backbone=True, image_size=224, start="-"),
@@ -90,10 +90,11 @@ HEADS = TrainConfig(
 FINE_TUNE = TrainConfig(
     model=ModelChoice(start="-", image_size=224),
     augment=AugmentConfig(),
+    loss=LossConfig(lens="known"),
     stages=(Stage(steps=4000, clips=2, frames=8, size=(192, 256), stride=(1, 4)),),
     optim=OptimConfig(lr=1e-4, schedule="cosine", warmup=100),
 )
-"""Adapt a checkpoint of ours to recordings of your own (`--data.folders`)."""
+"""Adapt a checkpoint of ours to recordings of your own (`--data.folders`), whose lens is known."""
 
 PRESETS: dict[str, TrainConfig] = {
     "default-cpu": DEFAULT_CPU,

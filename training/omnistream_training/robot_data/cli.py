@@ -89,7 +89,7 @@ def import_(
 
     Args:
         bags: Bags, or folders of bags. Damaged ones are read as far as they go.
-        mapping: Which topics mean what; the policy's node reads the same file.
+        mapping: Which topics mean what; the recorder node reads the same file.
         out: Folder to make.
         storage: image: PNG, without loss. jpeg: quality 95. video: H.264, smallest.
         robot: Name of the robot, for other people's readers.

@@ -290,7 +290,7 @@ QOS = (
 )
 
 CAMERA = (
-    ParameterSpec("image_topic", "image_raw", "Images.", effect=CONFIGURE),
+    ParameterSpec("image_topic", "image_raw", "Images. With several cameras: <camera>/image_raw.", effect=CONFIGURE),
     ParameterSpec(
         "camera_info_topic",
         "",

@@ -155,8 +155,9 @@ class StreamSession:
         h, w = self.network_size(height, width)
         tokens = self.config.backbone.tokens_per_frame(h, w, self.config.camera_token)
         return (
-            f"{width}x{height} -> {w}x{h} pixels, {tokens} tokens; cache {self.policy}: {self.slots} frames, "
-            f"{self.cache_nbytes(height, width) / 2**20:.1f} MiB, fixed; engine {self.engine.spec}"
+            f"{height}x{width} -> {h}x{w} pixels (height x width), {tokens} tokens; "
+            f"cache {self.policy}: {self.slots} frames, {self.cache_nbytes(height, width) / 2**20:.1f} MiB, fixed; "
+            f"engine {self.engine.spec}"
         )
 
     def allocate(self, height: int, width: int) -> None:
