@@ -13,7 +13,7 @@ from omnistream_sim.evaluation.convention import Convention
 from omnistream_sim.evaluation.protocols import Benchmark, Episode, Rules
 
 from .chains import TOTAL, Chain, official_chains
-from .checkout import PINNED_ENV, find_checkout
+from .checkout import PINNED, PINNED_ENV, find_checkout
 from .environment import CalvinEnvironment, Renderer
 from .scripted import METRES, RADIANS
 from .tasks import TASKS
@@ -51,6 +51,7 @@ def calvin_benchmark(
         ConfigError: an unknown task, or a number of chains outside 1..1000.
     """
     checkout = find_checkout(root)
+    dataset = None if dataset is None else dataset.expanduser().absolute()
     episodes = single_tasks(tasks, chains) if tasks else chain_episodes(chains)
     deviations = []
     if tasks:
@@ -64,8 +65,10 @@ def calvin_benchmark(
         deviations.append(f"{name}; published numbers: OpenGL (--renderer egl)")
     if dataset is None:
         deviations.append("cameras and scene as in calvin_env's repository; official: as in the data set (--dataset)")
-    if (commit := checkout.commits()["calvin_env"]) != PINNED_ENV:
-        deviations.append(f"calvin_env at {commit[:9]}; official: {PINNED_ENV[:9]}")
+    commits = checkout.commits()
+    for name, official in (("calvin", PINNED), ("calvin_env", PINNED_ENV)):
+        if commits[name] != official:
+            deviations.append(f"{name} at {commits[name][:9]}; official: {official[:9]}")
     deviations.append("the scene is loaded anew for every chain, so that a chain does not depend on those before")
     return Benchmark(
         name="CALVIN" if not tasks else "CALVIN, single tasks",

@@ -15,6 +15,8 @@ from omnistream.errors import InputError
 
 VARIABLE = "OMNISTREAM_CALVIN"
 INSTALL = "omnistream-sim install calvin --run"
+PINNED = "fa03f01f19c65920e18cf37398a9ce859274af76"
+"""The commit of mees/calvin whose instructions and protocol these are."""
 PINNED_ENV = "1431a46bd36bde5903fb6345e68b5ccc30def666"
 """The commit of calvin_env that mees/calvin pins and published numbers come from."""
 

@@ -166,7 +166,7 @@ def make_demos(
     options lies beside it, EvaluationError if the script fails at a demonstration time and again.
     """
     checkout = find_checkout(root)
-    wanted = _plain(options)
+    wanted = _plain(options) | {"commits": checkout.commits()}
     del wanted["episodes"], wanted["validation"]  # neither changes a demonstration
     parts = Parts(folder, ".npz", wanted)
     maker = partial(Demonstrator, options, checkout.root)

@@ -95,10 +95,12 @@ class CalvinEnvironment:
         return _observation(self.raw)
 
     def success(self) -> bool:
-        """The official oracle's word; ours is asked too, and differences are counted."""
-        official = bool(self._oracle.get_task_info_for_set(self._start, self._info, {self._task}))
+        """The official oracle's word."""
+        return bool(self._oracle.get_task_info_for_set(self._start, self._info, {self._task}))
+
+    def check(self, official: bool) -> None:
+        """Our own oracle is asked too, and differences are counted."""
         self._disagreed += official != oracle.solved(self._task, self._start, self._info)
-        return official
 
     def metrics(self) -> dict[str, float | bool]:
         """In how many steps of the task the two oracles differed."""

@@ -10,10 +10,9 @@ from pathlib import Path
 
 from omnistream_sim.evaluation.install import Step, clone, installed, pip
 
-from .checkout import PINNED_ENV, VARIABLE, Checkout, default_root
+from .checkout import PINNED, PINNED_ENV, VARIABLE, Checkout, default_root
 
 CALVIN = "https://github.com/mees/calvin"
-CALVIN_COMMIT = "fa03f01f19c65920e18cf37398a9ce859274af76"
 ENV = "https://github.com/mees/calvin_env"
 REQUIREMENTS = {
     "pybullet": "pybullet==3.2.7",  # has wheels for Python 3.11 and before; compiles elsewhere
@@ -39,12 +38,13 @@ def calvin_steps(root: Path | None = None) -> list[Step]:
     return [
         Step("git", lambda: shutil.which("git") is not None, note="install it with your system's package manager"),
         Step(
-            f"calvin {CALVIN_COMMIT[:9]} in {folder} (MIT)",
+            f"calvin {PINNED[:9]} in {folder} (MIT){_another(checkout, 'calvin', PINNED)}",
             lambda: checkout.instructions_file.exists(),
-            clone(CALVIN, folder, CALVIN_COMMIT),
+            clone(CALVIN, folder, PINNED),
         ),
         Step(
-            f"calvin_env {PINNED_ENV[:9]}, the commit of published numbers, with its scenes (MIT, 30 MB)",
+            f"calvin_env {PINNED_ENV[:9]}, the commit of published numbers, with its scenes (MIT, 30 MB)"
+            + _another(checkout, "calvin_env", PINNED_ENV),
             lambda: not checkout.missing(),
             clone(ENV, checkout.environment, PINNED_ENV),
         ),
@@ -57,3 +57,9 @@ def calvin_steps(root: Path | None = None) -> list[Step]:
             note="on Debian and Ubuntu: apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri",
         ),
     ]
+
+
+def _another(checkout: Checkout, name: str, commit: str) -> str:
+    """What is there instead, if it is another commit."""
+    found = checkout.commits()[name]
+    return "" if found in (commit, "unknown") else f"; there it is {found[:9]}, and reports say so"

@@ -87,7 +87,8 @@ class CheckpointPolicy:
         contract = self._session.policy.contract
         digest = read_json(self._path / POLICY_FILE)["weights_sha256"]
         told = {"checkpoint": str(self._path), "policy_sha256": digest}
-        return told | {"weights": self._weights, "backbone": contract.backbone}
+        told |= {"weights": self._weights, "backbone": contract.backbone}
+        return told | {"engines": self._session.engines, "device": str(self._session.device)}
 
     def _images(self, observation: Observation) -> dict[str, NDArray[np.uint8]]:
         missing = [key for key in self._cameras.values() if key not in observation]

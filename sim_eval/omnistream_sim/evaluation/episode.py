@@ -27,7 +27,7 @@ class Clock:
     """Seconds by stage and histograms of single calls."""
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = {"simulator": 0.0, "policy": 0.0, "watcher": 0.0}
+        self.seconds: dict[str, float] = {"simulator": 0.0, "policy": 0.0, "watcher": 0.0, "checks": 0.0}
         self.histograms = {"simulator": Latencies(), "policy": Latencies()}
         self._begin = time.perf_counter()
 
@@ -59,6 +59,7 @@ class Actions:
             raise ConfigError(f"execute is {execute}; expected 0 (all) or more")
         self._policy, self._size, self._execute, self._clock = policy, size, execute, clock
         self._observe = getattr(policy, "observe", None)
+        self._carry_out = getattr(policy, "carry_out", None)
         self._rows: deque[NDArray[np.float64]] = deque()
 
     def reset(self) -> None:
@@ -72,14 +73,20 @@ class Actions:
         if self._rows:
             if self._observe is not None:
                 self._clock.call("policy", self._observe, observation)
-            return self._rows.popleft()
+            return self._turn()
         chunk = self._clock.call("policy", self._policy, observation, instruction, count=True)
         rows = np.array(chunk, np.float64, ndmin=2)
         if rows.ndim != 2 or rows.shape[1] != self._size or not len(rows) or not np.isfinite(rows).all():
-            found = f"shape {list(rows.shape)}" if rows.shape[1:] != (self._size,) else "NaN or infinity"
+            shaped = rows.shape[1:] == (self._size,) and len(rows)
+            found = "NaN or infinity" if shaped else f"shape {list(rows.shape)}"
             raise EvaluationError(f"the policy gave actions with {found}; expected finite [K, {self._size}]")
         self._rows.extend(rows[: self._execute or None])
-        return self._rows.popleft()
+        return self._turn()
+
+    def _turn(self) -> NDArray[np.float64]:
+        """The next row, as the policy wants it carried out."""
+        row = self._rows.popleft()
+        return row if self._carry_out is None else self._clock.call("policy", self._carry_out, row)
 
 
 def run_episode(
@@ -101,6 +108,7 @@ def run_episode(
     actions = Actions(policy, rules.action_size, execute, clock)
     digest = hashlib.blake2s(digest_size=8)
     observation = clock.call("simulator", environment.reset, episode)
+    check = getattr(environment, "check", None)
     done: list[TaskRecord] = []
     for task in episode.tasks:
         instruction = clock.call("simulator", environment.begin, task)
@@ -114,6 +122,8 @@ def run_episode(
             digest.update(action.tobytes())
             digest.update(np.ascontiguousarray(observation["state"], np.float64).tobytes())
             solved = bool(clock.call("simulator", environment.success))
+            if check is not None:
+                clock.call("checks", check, solved)
             if solved and rules.stop_at_success:
                 break
         if watch is not None:

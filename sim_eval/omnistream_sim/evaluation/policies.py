@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -26,8 +27,10 @@ def policy_maker(
     convention: of the benchmark's actions, for a checkpoint.
     """
     if isinstance(policy, str):
-        if is_checkpoint(policy):
-            options = options | {"convention": convention}
+        if not is_checkpoint(policy):
+            return partial(make_policy, policy, **options), policy
+        policy = str(_from_anywhere(policy))
+        options = {name: _from_anywhere(value) for name, value in options.items()} | {"convention": convention}
         return partial(make_policy, policy, **options), policy
     name = getattr(policy, "__qualname__", repr(policy))
     return partial(_made, policy, name, options), name
@@ -64,6 +67,13 @@ def make_policy(name: str, **options: Any) -> Policy:
     if not callable(found):
         raise ConfigError(f"policy {name!r} is a {type(found).__name__}; expected something callable")
     return _made(found, name, options)
+
+
+def _from_anywhere(value: Any) -> Any:
+    """A path that exists, such that a worker in another directory finds it too; anything else as it is."""
+    if isinstance(value, str) and value not in ("", DEFAULT) and (path := Path(value).expanduser()).exists():
+        return os.path.abspath(path)
+    return value
 
 
 def _made(found: Callable[..., Any], name: str, options: dict[str, Any]) -> Policy:

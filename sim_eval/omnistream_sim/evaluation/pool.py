@@ -22,6 +22,7 @@ from omnistream.cli.report import one_sentence
 from omnistream.errors import ConfigError
 
 from .protocols import Episode, EvaluationError
+from .store import LOGS
 from .worker import Beat, Event, Failed, Finished, Ready, Work, Worker
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -29,7 +30,7 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 @dataclass(frozen=True, kw_only=True)
 class PoolOptions:
-    """How the work is spread. None of it changes a result."""
+    """How the work is spread. How many workers there are changes no result."""
 
     workers: int = 1
     hang_s: float = 300.0
@@ -37,7 +38,7 @@ class PoolOptions:
     retries: int = 1
     """How often an episode is tried again after its worker crashed or hung."""
     threads: int = 1
-    """Of numerical libraries, per worker. The same for any number of workers: sums depend on it in the last bit."""
+    """Of numerical libraries, per worker. Sums depend on it in the last bit: it is part of what a run is."""
 
     def __post_init__(self) -> None:
         if self.workers < 1 or self.threads < 1 or self.retries < 0 or not self.hang_s > 0:
@@ -55,8 +56,12 @@ class _Member:
     process: BaseProcess
     connection: Connection
     log: Path
+    said: int = 0
+    """Bytes that an earlier run left in the log."""
     episode: Episode | None = None
     ready: bool = False
+    spent: bool = False
+    """An episode failed in it. Nobody knows what a simulator or a GPU is worth after that: another takes over."""
     closed: bool = False
     """Its end of the pipe is gone, and everything that was in it has been read."""
     seen: float = field(default_factory=time.monotonic)
@@ -87,10 +92,12 @@ def run_pool(work: Work, episodes: Sequence[Episode], options: PoolOptions) -> I
                     ever_ready = ever_ready or isinstance(event, Ready)
                     yield event
                 reason = _trouble(member, options)
-                if reason is None:
+                if reason is None and not member.spent:
                     continue
                 members.remove(member)
                 _end(member)
+                if reason is None:
+                    continue
                 if not member.ready:
                     if not ever_ready:
                         raise EvaluationError(reason)
@@ -119,6 +126,8 @@ def run_here(work: Work, episodes: Sequence[Episode]) -> Iterator[Event]:
                 event: Event = worker.run(episode, beats.append)
             except Exception as error:
                 event = Failed(episode.index, one_sentence(error))
+            yield from beats
+            beats.clear()
             yield event
     finally:
         worker.close()
@@ -127,13 +136,14 @@ def run_here(work: Work, episodes: Sequence[Episode]) -> Iterator[Event]:
 def _start(number: int, work: Work, options: PoolOptions) -> _Member:
     context = multiprocessing.get_context("spawn")  # simulators and torch do not survive a fork
     ours, theirs = context.Pipe()
-    log = work.folder / "logs" / f"worker_{number}.log"
+    log = work.folder / LOGS / f"worker_{number}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
+    said = log.stat().st_size if log.exists() else 0
     process = context.Process(target=_work, args=(theirs, work, log), name=f"worker {number}", daemon=True)
     with _environment(dict.fromkeys(THREADS, str(options.threads))):
         process.start()
     theirs.close()
-    return _Member(number, process, ours, log)
+    return _Member(number, process, ours, log, said)
 
 
 def _give(member: _Member, waiting: deque[Episode]) -> None:
@@ -153,6 +163,7 @@ def _messages(member: _Member) -> Iterator[Event]:
                 member.ready = True
             elif isinstance(event, (Finished, Failed)):
                 member.episode = None
+                member.spent = isinstance(event, Failed)
             yield event
     except (EOFError, OSError):
         member.closed = True
@@ -166,7 +177,7 @@ def _trouble(member: _Member, options: PoolOptions) -> str | None:
     if member.closed:
         code = member.process.exitcode
         how = f"was ended by {signal.Signals(-code).name}" if code and code < 0 else f"ended with {code}"
-        return f"worker {member.number} {how}{where}: {_last_line(member.log)} (all of it: {member.log})"
+        return f"worker {member.number} {how}{where}: {_last_line(member)} (all of it: {member.log})"
     if silent > options.hang_s and (member.episode or not member.ready):
         return f"worker {member.number} gave no sign of life for {silent:.0f} s{where}; its log: {member.log}"
     return None
@@ -186,9 +197,10 @@ def _end(member: _Member) -> None:
     member.connection.close()
 
 
-def _last_line(log: Path) -> str:
+def _last_line(member: _Member) -> str:
     try:
-        lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        text = member.log.read_bytes()[member.said :].decode(errors="replace")
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
     except OSError:
         lines = []
     return lines[-1] if lines else "it said nothing"

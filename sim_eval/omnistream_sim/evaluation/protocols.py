@@ -53,7 +53,10 @@ class Episode:
 class Environment(Protocol):
     """A simulator with one robot. Made inside a worker process; never crosses a process border.
 
-    It may also have `metrics() -> dict[str, float | bool]`: what else is known of the current task when it ends.
+    It may also have
+        metrics() -> dict[str, float | bool]    what else is known of the current task when it ends
+        check(solved)                           called after every `success` with what that said: checks of our own,
+                                                whose time is not the simulator's
     """
 
     def reset(self, episode: Episode) -> Observation:
@@ -87,6 +90,7 @@ class Policy(Protocol):
     It may also have
         reset()                  called before every task
         observe(observation)     called with every frame for which no action is asked, while a chunk is executed
+        carry_out(row) -> row    called with each row of a chunk when its turn has come; what it returns is done
         describe() -> dict       for the report
     """
 

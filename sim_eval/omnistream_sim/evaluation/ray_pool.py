@@ -11,6 +11,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,20 +26,24 @@ POLL_S = 2.0
 
 
 class RayWorker:
-    """The actor: a `Worker`, and a counter that another thread of it can read."""
+    """The actor: a `Worker` in a thread of its own, and a counter that another thread can read.
+
+    Ray may call an actor's methods from any thread, but OpenGL draws only in the one that made its context.
+    """
 
     def __init__(self, work: Work) -> None:
-        self._worker = Worker(work)
+        self._thread = ThreadPoolExecutor(1)
+        self._worker = self._thread.submit(Worker, work).result()
         self._steps = 0
 
     def describe(self) -> dict[str, Any]:
         """As Worker.describe."""
-        return self._worker.describe()
+        return self._thread.submit(self._worker.describe).result()
 
     def run(self, episode: Episode) -> Event:
         """One episode."""
         try:
-            return self._worker.run(episode, self._beat)
+            return self._thread.submit(self._worker.run, episode, self._beat).result()
         except Exception as error:
             return Failed(episode.index, one_sentence(error))
 
@@ -96,7 +101,7 @@ def run_ray(work: Work, episodes: Sequence[Episode], options: PoolOptions) -> It
                 else:
                     ever_ready = True
                     yield Ready(value) if isinstance(value, dict) else value
-                    if waiting:
+                    if waiting and not isinstance(value, Failed):  # see `pool._Member.spent`
                         member.episode, member.seen = waiting.popleft(), time.monotonic()
                         member.pending = member.actor.run.remote(member.episode)
                     else:
@@ -105,13 +110,18 @@ def run_ray(work: Work, episodes: Sequence[Episode], options: PoolOptions) -> It
                 if reason:
                     yield from _again(episode, reason, tries, waiting, options)
             for member in list(members):
-                if member.episode is None:
+                if member.episode is not None:
+                    yield from _alive(ray, member)
+                silent = time.monotonic() - member.seen
+                if silent <= options.hang_s:
                     continue
-                yield from _alive(ray, member)
-                if time.monotonic() - member.seen > options.hang_s:
-                    ray.kill(member.actor)
-                    members.remove(member)
-                    yield from _again(member.episode, "it gave no sign of life", tries, waiting, options)
+                ray.kill(member.actor)
+                members.remove(member)
+                if member.episode is None and (not ever_ready or tries.get(-1, 0) >= 3):
+                    cpus = f"{ray.cluster_resources().get('CPU', 0):g} CPUs, a worker needs {options.threads}"
+                    raise EvaluationError(f"a worker did not start within {silent:.0f} s; the cluster has {cpus}")
+                reason = f"it gave no sign of life for {silent:.0f} s"
+                yield from _again(member.episode, reason, tries, waiting, options)
     finally:
         for member in members:
             ray.kill(member.actor)

@@ -69,7 +69,7 @@ class EpisodeRecord:
     digest: str
     """Of all actions and states, in order: two runs with the same digest were the same, bit for bit."""
     timing: dict[str, Any] = field(default_factory=dict)
-    """Seconds: simulator, policy, video, total. Histograms of ms: policy_ms, simulator_ms."""
+    """Seconds: simulator, policy, watcher (pictures), checks, total. Histograms of ms: policy_ms, simulator_ms."""
 
     @property
     def solved(self) -> int:

@@ -76,10 +76,12 @@ def evaluate(
         "policy_options": policy_options or {},
         "execute": options.execute,
     }
+    if options.pool.threads != 1:  # which moves the last bit of a sum
+        identity["threads"] = options.pool.threads
     store = Store(options.out, identity)
     missing = [episode for episode in benchmark.episodes if episode.index not in store.records]
     filmed = frozenset(episode.index for episode in benchmark.episodes[: options.videos])
-    work = Work(benchmark.environment, make, benchmark.rules, options.execute, options.out, filmed)
+    work = Work(benchmark.environment, make, benchmark.rules, options.execute, options.out.absolute(), filmed)
     live = live or LiveLine(len(benchmark.episodes), len(benchmark.episodes) - len(missing), "episodes")
     failures = _collect(_events(work, missing, options), store, benchmark, live) if missing else {}
     wanted = {episode.index for episode in benchmark.episodes}
@@ -108,8 +110,8 @@ def _events(work: Work, episodes: Sequence[Episode], options: RunOptions) -> Ite
 def _collect(events: Iterator[Event], store: Store, benchmark: Benchmark, live: LiveLine) -> dict[int, str]:
     """Write down what comes; returns the episodes that could not be run, with the reason."""
     failures: dict[int, str] = {}
-    finished = 0
     wanted = {episode.index for episode in benchmark.episodes}
+    finished = len(wanted & store.records.keys())
     with closing(events):  # type: ignore[type-var]  # every Iterator here is a generator
         try:
             for event in events:

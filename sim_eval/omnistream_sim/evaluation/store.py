@@ -19,6 +19,8 @@ from .protocols import EvaluationError
 from .records import EpisodeRecord
 
 RUN, EPISODES = "run.json", "episodes.jsonl"
+LOGS = "logs"
+"""Of workers. They may be there before the run is: of one that could not start."""
 
 
 class Store:
@@ -38,7 +40,7 @@ class Store:
         path = folder / RUN
         if path.exists():
             self._check(path)
-        elif folder.exists() and any(folder.iterdir()):
+        elif folder.exists() and any(entry.name != LOGS for entry in folder.iterdir()):
             raise InputError(f"{folder} is not empty and has no {RUN}; choose another folder")
         else:
             folder.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ class Worker:
 
     def run(self, episode: Episode, beat: Callable[[Beat], None]) -> Finished:
         """Run one, filming it if it is to be filmed. A film that cannot be written costs no episode."""
-        work = self._work
+        work, began = self._work, time.perf_counter()
         film = Film(work.folder, episode.index) if episode.index in work.pictures else None
         last, steps = time.monotonic(), 0
 
@@ -104,7 +104,9 @@ class Worker:
             if film is not None:
                 film.drop()
             raise
-        return Finished(record, "" if film is None else film.save(record))
+        no_film = "" if film is None else film.save(record)
+        seconds = record.timing["seconds"] | {"total": round(time.perf_counter() - began, 4)}  # a film is paid for too
+        return Finished(replace(record, timing=record.timing | {"seconds": seconds}), no_film)
 
     def close(self) -> None:
         """Free the simulator."""

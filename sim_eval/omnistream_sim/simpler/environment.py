@@ -92,7 +92,7 @@ class SimplerEnvironment:
         return {name: bool(self._info[name][0]) for name in STATS if name in self._info}
 
     def describe(self) -> dict[str, Any]:
-        """Simulator, versions, Vulkan device."""
+        """Simulator, versions, on what it draws."""
         versions = {name: importlib.metadata.version(name) for name in ("mani_skill", "sapien")}
         return {"name": "SIMPLER in ManiSkill 3", **versions, "render_backend": self._backend}
 
@@ -114,7 +114,7 @@ class SimplerEnvironment:
                     render_backend=self._backend,
                 )
             except RuntimeError as error:
-                raise NoSimpler(f"{name} cannot be rendered ({error}): {INSTALL}") from error
+                raise NoSimpler(f"{name} cannot be made: {error}; if it is the renderer: {INSTALL}") from error
         return self._worlds[task]
 
     def _observation(self, raw: dict[str, Any]) -> Observation:

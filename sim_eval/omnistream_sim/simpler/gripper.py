@@ -79,7 +79,7 @@ class Sticky:
 
 
 class WithGripper:
-    """A policy whose gripper column (+1 open, -1 closed) goes through a rule, step by step of every chunk."""
+    """A policy whose gripper column (+1 open, -1 closed) goes through a rule, row by row as they are carried out."""
 
     def __init__(self, policy: Policy, rule: GripperRule) -> None:
         self._policy, self._rule = policy, rule
@@ -96,9 +96,11 @@ class WithGripper:
             observe(observation)
 
     def __call__(self, observation: Observation, instruction: str) -> NDArray[np.float64]:
-        chunk = np.array(self._policy(observation, instruction), np.float64, ndmin=2)
-        chunk[:, -1] = [self._rule((value + 1) / 2) for value in chunk[:, -1]]
-        return chunk
+        return np.array(self._policy(observation, instruction), np.float64, ndmin=2)
+
+    def carry_out(self, row: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The rule counts periods, not predictions: rows of a chunk that a newer one replaces are none."""
+        return np.append(row[:-1], self._rule((row[-1] + 1) / 2))
 
     def describe(self) -> dict[str, Any]:
         """The policy's own description, and the rule."""

@@ -114,7 +114,18 @@ def test_recorded_in_the_real_simulator_and_gone_on_with(checkout, tmp_path):
     """A run that was cut short is gone on with; what is recorded is what the simulator showed."""
     options = DemoOptions(episodes=2)
     out, parts = tmp_path / "set", tmp_path / "set.parts"
-    told = make_demos(out, options, root=checkout.root, progress=quiet)
+
+    def cut(done: int, total: int) -> None:
+        if done == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_demos(out, options, root=checkout.root, progress=cut)
+    assert not out.exists() and len(list(parts.glob("*.npz"))) == 1
+    kept = next(parts.glob("*.npz")).stat()
+    seen: list[int] = []
+    told = make_demos(out, options, root=checkout.root, progress=lambda done, total: seen.append(done))
+    assert seen == [1, 2] and kept.st_mtime < (out / "demos.json").stat().st_mtime
     assert told["episodes"] == 2 and told["validation_episodes"] == 1 and not parts.exists()
     about = json.loads((out / "demos.json").read_text())
     assert about["commits"]["calvin_env"] == checkout.commits()["calvin_env"]
@@ -128,6 +139,10 @@ def test_recorded_in_the_real_simulator_and_gone_on_with(checkout, tmp_path):
         assert episode.frame("static", 0).std() > 20  # a picture, not black
         lengths.append(len(episode))
     assert sum(lengths) == told["frames"]
+    whole = tmp_path / "whole"
+    make_demos(whole, options, root=checkout.root, progress=quiet)
+    for path in sorted(whole.rglob("*.np[yz]")):
+        assert path.read_bytes() == (out / path.relative_to(whole)).read_bytes(), path
     with pytest.raises(ConfigError, match="exists already"):
         make_demos(out, options, root=checkout.root, progress=quiet)
     others = tmp_path / "other.parts"

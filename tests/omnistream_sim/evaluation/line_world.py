@@ -22,6 +22,7 @@ class LineWorld:
     def __init__(self, marks: str = "") -> None:
         self._marks = Path(marks) if marks else None
         self.calls: list[str] = []
+        self._broken = False
 
     def reset(self, episode: Episode):
         self.calls.append(f"reset {episode.index}")
@@ -37,6 +38,10 @@ class LineWorld:
             os.kill(os.getpid(), signal.SIGKILL)
         if task == "hang once" and self._first_time():
             time.sleep(1000)
+        if task == "break":
+            self._broken = True
+        if self._broken:
+            raise RuntimeError("illegal memory access")
         if task == "raise":
             raise RuntimeError("the simulator lost its renderer")
         return f"go {task}"
@@ -91,6 +96,15 @@ class Heavy(LineWorld):
         while time.process_time() < end:
             pass
         return super().step(action)
+
+
+class Checked(LineWorld):
+    """Its own checks are slow."""
+
+    SECONDS = 0.05
+
+    def check(self, solved: bool) -> None:
+        time.sleep(self.SECONDS)
 
 
 class NoRoom(LineWorld):

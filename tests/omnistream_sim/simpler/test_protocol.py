@@ -10,6 +10,7 @@ import pytest
 
 from omnistream.errors import ConfigError
 from omnistream.policy.scaling import ActionScaling
+from omnistream_sim.evaluation.episode import Actions, Clock
 from omnistream_sim.simpler.gripper import LateClose, Sticky, Threshold, WithGripper
 from omnistream_sim.simpler.scripted import PickPlace
 from omnistream_sim.simpler.tasks import BRIDGE, EPISODES, Placement, bridge_task
@@ -107,12 +108,16 @@ def test_sticky_holds_a_change_for_its_steps():
     assert run(Sticky(3), [0.5, 0.7, 0.4]) == pytest.approx([0, -0.2, 0.3])  # small changes pass as they are
 
 
-def test_a_rule_sees_every_row_of_a_chunk_and_is_reset():
-    policy = WithGripper(lambda observation, instruction: [[0] * 6 + [-1]] * 3, LateClose(2))
+@pytest.mark.parametrize("execute", [0, 1, 2])
+def test_a_rule_sees_every_row_that_is_carried_out_and_is_reset(execute):
+    """Close, open, close, close, ... in every chunk: only two wishes of rows that are carried out close the gripper."""
+    wishes = [-1, 1, -1, -1]
+    policy = WithGripper(lambda observation, instruction: [[0] * 6 + [wish] for wish in wishes], LateClose(2))
+    actions = Actions(policy, 7, execute, Clock())
     for _ in range(2):
-        policy.reset()
-        assert policy({}, "x")[:, 6].tolist() == [1, -1, -1]
-        assert policy({}, "x")[:, 6].tolist() == [-1, -1, -1]
+        actions.reset()
+        told = [actions.next({}, "x")[6] for _ in range(6)]
+        assert told == {0: [1, 1, 1, -1, -1, 1], 1: [1, -1, -1, -1, -1, -1], 2: [1, 1, 1, 1, 1, 1]}[execute]
 
 
 @pytest.mark.parametrize("squeeze", [1.0, 0.65])
