@@ -37,6 +37,10 @@ def test_round_trip_is_bit_exact(tiny_model: OmniStream, saved: Path) -> None:
         assert torch.equal(tensor, expected[name]), name
 
 
+def test_whoever_may_read_the_configuration_may_read_the_weights(saved: Path) -> None:
+    assert len({path.stat().st_mode for path in saved.iterdir()}) == 1
+
+
 def test_a_loaded_model_runs_like_the_saved_one(tiny_model: OmniStream, saved: Path) -> None:
     clip = torch.randn(1, 2, 3, 32, 48)
     with torch.no_grad():

@@ -30,7 +30,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 import omnistream
 from omnistream.contract import Contract, load_contract, require_same, save_contract
@@ -42,7 +42,14 @@ from omnistream.policy.network import PolicyNetwork
 from omnistream.policy.scaling import ActionScaling
 from omnistream.policy.tokens import PretrainedTokens, WordTokens, tokens_from_dict
 from omnistream.strict import build
-from omnistream.weights.files import check_replaceable, home_expanded, new_directory, read_json, sha256_of
+from omnistream.weights.files import (
+    check_replaceable,
+    home_expanded,
+    new_directory,
+    read_json,
+    sha256_of,
+    write_tensors,
+)
 
 FORMAT = "omnistream-policy"
 FORMAT_VERSION = 1
@@ -134,7 +141,7 @@ def save_policy(
         raise CheckpointError(f"not saved: values are not finite as {dtype}: {', '.join(bad[:5])}")
     try:
         with new_directory(target, replace=overwrite) as partial:
-            save_file(stored, partial / WEIGHTS_FILE, metadata={"format": "pt"})
+            write_tensors(partial / WEIGHTS_FILE, stored)
             save_contract(partial / CONTRACT_FILE, policy.contract)
             data = {
                 "format": FORMAT,

@@ -24,7 +24,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
 import omnistream
@@ -32,7 +31,14 @@ from omnistream.errors import CheckpointError, ConfigError
 from omnistream.model.config import ModelConfig, config_from_dict, config_to_dict
 from omnistream.model.omnistream import OmniStream
 from omnistream.weights.checkpoint import Checkpoint
-from omnistream.weights.files import check_replaceable, home_expanded, new_directory, read_json, sha256_of
+from omnistream.weights.files import (
+    check_replaceable,
+    home_expanded,
+    new_directory,
+    read_json,
+    sha256_of,
+    write_tensors,
+)
 from omnistream.weights.keymap import KeyMap, listing
 from omnistream.weights.shapes import model_shapes
 from omnistream.weights.tensor_source import safetensors_file, torch_dtype
@@ -91,7 +97,7 @@ def write_checkpoint(
     stored = _to_disk_dtype(config, tensors, torch_dtype(dtype), dtype)
     try:
         with new_directory(target, replace=overwrite) as partial:
-            save_file(stored, partial / WEIGHTS_FILE, metadata={"format": "pt"})
+            write_tensors(partial / WEIGHTS_FILE, stored)
             data = {
                 "format": FORMAT,
                 "format_version": FORMAT_VERSION,
