@@ -47,8 +47,8 @@ from omnistream_training.running import CONFIG, StopSignals
 PRESET = "tabletop_default"
 SETS, EPISODES = 7, 280
 """1960 demonstrations, 280 of each kind."""
-BLOCK_SETS, BLOCK_KINDS = 2, ("lift", "push", "place", "stack")
-"""560 more of these: what lies elsewhere every time takes more scenes to learn than a drawer does."""
+BLOCK_SETS, BLOCK_KINDS = 4, ("lift", "push", "place", "stack")
+"""1120 more of these: what lies elsewhere every time takes more scenes to learn than a drawer does."""
 BLOCK_SEED = 1000
 """Of the first set of them."""
 STATIC, GRIPPER = 160, 96
