@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 import torch
 from geometry_msgs.msg import TwistStamped
+from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_msgs.msg import Bool
 
 from omnistream.contract import Action, Dimension, Gripper, save_contract
+from omnistream.policy.guard import Stop
 from omnistream_msgs.msg import ActionChunk, PolicyStatus
 from omnistream_policy.node import PolicyNode
+from omnistream_ros.lifecycle import State
 from omnistream_ros.testing import Graph
 from tests.omnistream_policy.conftest import LIMIT, MOVES, SIZE, Robot, contract, moves, numbers
 
@@ -61,6 +64,84 @@ def test_camera_lost_and_back(start_node: Start, robot: MakeRobot) -> None:
     count = len(one.twists)
     one.showing.set()
     one.graph.wait(lambda: any(map(moves, one.twists[count:])), "it to go on by itself", 20)
+
+
+def test_an_estop_of_a_reliable_publisher_is_not_left_to_luck(graph: Graph, start_node: Start) -> None:
+    """One lost datagram must not lose it: beside the best-effort reader there is one that asks for it again."""
+    start_node()
+    readers = graph.node.get_subscriptions_info_by_topic("/policy/estop")
+    kinds = {(one.qos_profile.reliability, one.qos_profile.durability) for one in readers}
+    assert (ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE) in kinds and len(kinds) == 3
+
+
+def test_a_tick_that_a_stop_overtook_sends_that_stop(
+    start_node: Start, robot: MakeRobot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tick has the lock and is held up after it decided to move; the stop does not wait, and has the last word."""
+    node = start_node()
+    one = robot()
+    one.run()
+    loop = node._pipeline.loop  # type: ignore[union-attr]
+    tick, held, go_on = loop.drive.tick, threading.Event(), threading.Event()
+
+    def slow(*arguments: Any, **keywords: Any) -> Any:
+        left = tick(*arguments, **keywords)
+        if loop.control.running and not held.is_set():
+            held.set()
+            assert go_on.wait(10)
+        return left
+
+    monkeypatch.setattr(loop.drive, "tick", slow)
+    assert held.wait(10)
+    loop.stop(Stop.REQUESTED, "")  # as ~/stop does in another of the executable's threads
+    go_on.set()
+    one.stopped(S.STATE_DISABLED, "requested")
+
+
+def test_nothing_is_permitted_while_it_is_being_deactivated(
+    start_node: Start, robot: MakeRobot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = start_node()
+    one = robot()
+    one.run()
+    pipeline = node._pipeline
+    assert pipeline is not None
+    rest, answers = pipeline.rest, []
+    monkeypatch.setattr(pipeline, "rest", lambda timeout: (answers.append(one.call("start")), rest(timeout)))
+    threading.Thread(target=lambda: node._attempt(node.trigger_deactivate)).start()
+    one.graph.wait(lambda: answers, "the answer", 20)
+    assert not answers[0].success and "deactivated" in answers[0].message
+    one.graph.wait(lambda: node.state is State.INACTIVE, "the transition")
+    node._attempt(node.trigger_activate)
+    one.stopped(S.STATE_DISABLED, "deactivated")
+
+
+def test_an_estop_outlives_the_policy_that_it_stopped(start_node: Start, robot: MakeRobot) -> None:
+    node = start_node()
+    one = robot()
+    one.run()
+    assert one.call("estop").success
+    for transition in (node.trigger_deactivate, node.trigger_cleanup, node.trigger_configure, node.trigger_activate):
+        node._attempt(transition)
+    one.stopped(S.STATE_STOPPED, "estop")
+    assert not one.call("start").success
+    assert one.call("clear_estop").success and one.call("start").success
+
+
+def test_a_fault_that_stays_is_told_once(start_node: Start, robot: MakeRobot) -> None:
+    """Not with a stop for every picture: somebody else may command the arm meanwhile."""
+    start_node()
+    one = robot()
+    one.run()
+    one.damage = of_another_size
+
+    def refused() -> int:
+        return sum(drop.count for drop in one.statuses[-1].drops if drop.reason in ("unusable", "contract"))
+
+    one.stopped(S.STATE_DISABLED, "fault")
+    count, before = len(one.twists), refused()
+    one.graph.wait(lambda: refused() > before + 10, "more pictures", 20)
+    assert len(one.twists) == count
 
 
 def test_camera_frozen(start_node: Start, robot: MakeRobot) -> None:
@@ -135,6 +216,7 @@ def test_inference_stall(start_node: Start, robot: MakeRobot, monkeypatch: pytes
     one.graph.wait(lambda: any(s.reason == "inference_deadline" for s in one.statuses), "the deadline", 20)
     late = next(s for s in one.statuses if s.reason == "inference_deadline")
     assert late.state == S.STATE_HOLDING
+    one.graph.wait(lambda: not moves(one.twists[-1]), "a stop command")
     count = len(one.twists)
     one.graph.wait(lambda: any(map(moves, one.twists[count:])), "it to go on by itself", 20)
 
@@ -175,9 +257,16 @@ def test_instruction_change_drops_what_was_planned(graph: Graph, start_node: Sta
     chunks: list[ActionChunk] = graph.collect(ActionChunk, "/policy/chunk", "reliable:100")
     one = robot()
     one.run("open the drawer")
+    before = len(chunks)
     answer = one.instruct("lift the purple cube")
+    count, told = len(one.twists), time.monotonic()
     assert answer.success and answer.unknown_words == ["purple"]
     graph.wait(lambda: chunks[-1].instruction == "lift the purple cube", "a chunk for the new instruction", 20)
+    graph.wait(lambda: any(map(moves, one.twists[count:])), "it to move again", 20)
+    first = next(i for i, twist in enumerate(one.twists) if i >= count and moves(twist))
+    assert one.twists[first - 1].header.stamp != one.twists[first].header.stamp and one.times[first] >= told
+    old = [chunk for chunk in chunks[before:] if chunk.instruction == "open the drawer"]
+    assert len(old) <= 1, "one may have been on its way when the new instruction came"
     assert one.instruct("").success
     one.stopped(S.STATE_HOLDING, "no_instruction")
 

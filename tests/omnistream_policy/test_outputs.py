@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -173,6 +174,83 @@ def test_joint_trajectories(
     assert fingers and {message.data for message in fingers} <= {0.0, 0.04}
 
 
+def test_a_stop_never_names_an_old_place(
+    graph: Graph, start_node: Callable[..., PolicyNode], robot: Callable[..., Robot], where: Callable[..., Where],
+    joint_policy: str,
+) -> None:  # fmt: skip
+    """Stopped, then moved by somebody else: no stop after that, and no way back to work, asks for the old place."""
+    arm = where(JointState(name=list(ANGLES), position=list(ANGLES.values())))
+    sent: list[JointTrajectory] = graph.collect(JointTrajectory, "/policy/joint_trajectory", MANY, connect=False)
+    node = start_node(policy=joint_policy, velocity_limit=[0.5], acceleration_limit=[5.0], **JOINTS)
+    one = robot()
+    one.showing.set()
+    assert one.instruct("open the drawer").success and one.call("start").success
+    graph.wait(lambda: len(sent) > 5, "trajectories", 20)
+    assert one.call("stop").success
+    time.sleep(10 * T)  # the stop, and its repetitions
+    heard, away = len(sent), [2.0, 2.0, 2.0, 2.0]
+    arm.message = JointState(name=list(ANGLES), position=away)
+    for service in ("stop", "reset", "estop", "clear_estop"):
+        assert one.call(service).success
+    node._attempt(node.trigger_deactivate)
+    node._attempt(node.trigger_activate)
+    time.sleep(10 * T)
+    assert len(sent) == heard
+    node._attempt(node.trigger_deactivate)
+
+
+def test_a_pause_right_after_a_stop_ends_its_repetitions(
+    graph: Graph, start_node: Callable[..., PolicyNode], robot: Callable[..., Robot], where: Callable[..., Where],
+    joint_policy: str,
+) -> None:  # fmt: skip
+    """Deactivated while it moves: that stop names the last target, and is not said again half a second later."""
+    where(JointState(name=list(ANGLES), position=list(ANGLES.values())))
+    sent: list[JointTrajectory] = graph.collect(JointTrajectory, "/policy/joint_trajectory", MANY, connect=False)
+    node = start_node(policy=joint_policy, velocity_limit=[0.5], acceleration_limit=[5.0], **JOINTS)
+    one = robot()
+    one.showing.set()
+    assert one.instruct("open the drawer").success and one.call("start").success
+    graph.wait(lambda: len(sent) > 5, "trajectories", 20)
+    node._attempt(node.trigger_deactivate)
+    time.sleep(10 * T)
+    heard = len(sent)
+    node._attempt(node.trigger_activate)
+    time.sleep(10 * T)
+    assert len(sent) == heard
+
+
+def test_a_pose_waits_until_it_is_known_how_the_tool_is_turned(
+    graph: Graph, start_node: Callable[..., PolicyNode], robot: Callable[..., Robot], where: Callable[..., Where]
+) -> None:
+    """Started before anybody said where the tool is: the first target is turned as the tool, not as the identity."""
+    poses: list[PoseStamped] = graph.collect(PoseStamped, "/policy/pose", MANY, connect=False)
+    start_node(outputs=["pose"], position_topic="/where")
+    one = robot()
+    one.showing.set()
+    assert one.instruct("open the drawer").success and one.call("start").success
+    graph.wait(lambda: one.statuses[-1].reason == "state_age", "it to wait for the place")
+    x, y, z, w = TURNED
+    pose = Pose(position=Point(x=START[0], y=START[1], z=START[2]), orientation=Quaternion(x=x, y=y, z=z, w=w))
+    where(PoseStamped(header=Header(frame_id="base_link"), pose=pose))
+    graph.wait(lambda: poses, "a target", 20)
+    first = poses[0].pose.orientation
+    assert np.abs(np.array([first.x, first.y, first.z, first.w]) - TURNED).max() < 0.05
+
+
+def test_a_refused_first_target_says_what_was_wrong(
+    graph: Graph, start_node: Callable[..., PolicyNode], robot: Callable[..., Robot], where: Callable[..., Where],
+    joint_policy: str,
+) -> None:  # fmt: skip
+    where(JointState(name=list(ANGLES), position=list(ANGLES.values())))
+    start_node(policy=joint_policy, velocity_limit=[0.5], acceleration_limit=[5.0], **JOINTS | {"start_jump": [1e-6]})
+    one = robot()
+    one.showing.set()
+    assert one.instruct("open the drawer").success and one.call("start").success
+    graph.wait(lambda: one.statuses[-1].reason == "start_jump", "the refusal", 20)
+    status = next(status for status in one.statuses if status.reason == "start_jump")
+    assert status.state == S.STATE_DISABLED and "at most 1e-06" in status.detail
+
+
 def test_actions_are_in_the_contracts_own_units(
     graph: Graph, start_node: Callable[..., PolicyNode], robot: Callable[..., Robot]
 ) -> None:
@@ -198,6 +276,7 @@ def test_actions_are_in_the_contracts_own_units(
         (joints(), {"outputs": ["twist"]}, "needs 3 or 6 Cartesian dimensions"),
         (joints(), {"outputs": ["joint_trajectory"]}, "needs position_topic"),
         (contract(action=action(mode="absolute")), {"outputs": ["twist"]}, "needs deltas or velocities"),
+        (contract(), {"upper_bound": [1e9, 1e9, 1e9, 0.5, 1e9, 1e9]}, "bounds of roll are -inf and 0.5"),
     ],
 )
 def test_an_output_that_cannot_be_filled_is_refused(made: Contract, given: dict[str, Any], said: str) -> None:

@@ -85,6 +85,7 @@ class Receiver:
         self.moved = 0
         self.grippers: list[float] = []
         self._velocity = np.zeros(len(SPEED[kind]))
+        self._turn: NDArray[np.float64] | None = None
         self._place: NDArray[np.float64] | None = None
         check: dict[str, tuple[Any, Callable[[Any], None]]] = {
             "twist": (TwistStamped, self._twist),
@@ -136,6 +137,11 @@ class Receiver:
         p, q = message.pose.position, message.pose.orientation
         self._inside(np.array([p.x, p.y, p.z]))
         assert abs(math.hypot(q.x, q.y, q.z, q.w) - 1) < 1e-6, "no rotation"
+        turn, before = np.array([q.x, q.y, q.z, q.w]), self._turn
+        if before is not None:
+            angle = 2 * math.acos(min(1.0, abs(float(turn @ before))))
+            assert angle <= np.linalg.norm(SPEED["twist"][3:]) * T + 1e-6, f"a turn of {angle} from {before}"
+        self._turn = turn
 
     def _trajectory(self, message: JointTrajectory) -> None:
         places = np.array([point.positions for point in message.points])
@@ -175,7 +181,7 @@ class Driver:
         self.inputs, self.mind = node._pipeline.inputs, node._pipeline.thinking.mind
         self.control = self.loop.control
         self.draw = np.random.default_rng(seed)
-        self.ros, self.steady = 1000.0, 50.0
+        self.ros, self.steady = 1e6, 50.0  # far from zero, which no jump of the clock below may reach
         self.number = self.networks = self.refused = 0
         self.passed = 0.0
         self.at: list[float] = []
@@ -190,10 +196,11 @@ class Driver:
         self.rest()
 
     def rest(self) -> None:
-        """An arm that is where it was told to be, at first at rest in the middle."""
+        """An arm that is where and as it was told to be, at first at rest in the middle."""
         target = self.control.motion.position
         place = REST[self.kind] if target is None else target
-        self.inputs.place = Place(place, (0.0, 0.0, 0.0, 1.0), self.steady)
+        turned = self.loop.drive.outbox.orientation
+        self.inputs.place = Place(place, (0.0, 0.0, 0.0, 1.0) if turned is None else turned, self.steady)
 
     def step(self) -> None:
         """Something happens, time goes on, a tick."""

@@ -81,6 +81,8 @@ class Loop:
         self._ending = threading.Event()
         self._watchdog: threading.Thread | None = None
         self._last_tick: float | None = None
+        self._overtaking: Callable[[int, float], list[Outgoing]] | None = None
+        """The last stop that did not wait for the lock."""
         self._told: tuple[Mode, Stop] = (Mode.DISABLED, Stop.NONE)
 
     @property
@@ -97,10 +99,10 @@ class Loop:
         self._watchdog.start()
 
     def end(self, reason: Stop) -> None:
-        """A stop command first, then no more ticks."""
+        """Nothing is permitted any more, then a stop command, then no more ticks."""
+        self._ending.set()
         self.stop(reason, "")
         with self._locked():
-            self._ending.set()
             self._stop_timer()
         if self._watchdog is not None and self._watchdog is not threading.current_thread():
             self._watchdog.join(timeout=1.0)
@@ -109,13 +111,15 @@ class Loop:
     # ---------------------------------------------------------------- permission
 
     def start(self, halts: int | None = None) -> None:
-        """Permits to move. ConfigError while the e-stop is latched; Halted where there are more `halts` than these."""
+        """Permits to move. ConfigError while the e-stop is latched, and after `end`; Halted where there are more
+        `halts` than these."""
         place = self._inputs.place
         with self._locked():
+            if self._ending.is_set():
+                raise ConfigError("the node is being deactivated; activate it first")
             if halts is not None and halts != self.halts:
                 raise Halted("stopped before it began")
-            at = (None, None) if place is None else (place.values, place.orientation)
-            self.drive.start(stamp=self._stamp(), now=time.monotonic(), at=at[0], orientation=at[1])
+            self.drive.start(stamp=self._stamp(), now=time.monotonic(), at=None if place is None else place.values)
             self.detail = ""
         self._tell()
 
@@ -130,6 +134,7 @@ class Loop:
         """As `stop`, latched."""
         self.halts += 1
         self._send_stop(lambda stamp, now: self.drive.estop(stamp=stamp, now=now))
+        self.detail = ""
         self._tell()
 
     def clear(self) -> None:
@@ -197,8 +202,14 @@ class Loop:
                 identical=self._inputs.identical,
                 rivals=int(bool(rivals)),
             )
-            at = None if place is None else place.values
-            self._outputs.send(self.drive.tick(facts, stamp=clock.nanoseconds, now=now, at=at), clock.to_msg())
+            at = (None, None) if place is None else (place.values, place.orientation)
+            stops = self._overtaking
+            left = self.drive.tick(facts, stamp=clock.nanoseconds, now=now, at=at[0], orientation=at[1])
+            if self._overtaking is not stops and self._overtaking is not None:
+                left = self._overtaking(clock.nanoseconds, now)  # what this tick decided no longer counts
+            elif (last := self.control.last) is not None and last.detail:
+                self.detail = last.detail
+            self._outputs.send(left, clock.to_msg())
         self.latencies["tick"].add((time.monotonic() - now) * 1e3)
         self._tell()
 
@@ -206,17 +217,25 @@ class Loop:
         """Stops a robot whose control loop stands still: /clock stopped, the executor hangs in a callback."""
         limit, before = self.control.settings.gates.max_tick_gap, self._offset()
         while not self._ending.wait(min(self._period, limit / 4)):
-            offset = self._offset()
-            parted = max(offset[0] - before[1], before[0] - offset[1])
-            before = offset
-            if parted > CLOCK_STEP and not self._node.get_clock().ros_time_is_active:
-                self._jumped()
-                self._start_timer()  # the old one waits for the time that it knew
-            last = self._last_tick
-            if last is None or not self.control.running or time.monotonic() - last <= limit:
-                continue
+            try:
+                before = self._look(limit, before)
+            except Exception as error:  # the last that looks after the robot must not end silently
+                self.stop(Stop.FAULT, f"the watchdog failed: {error}")
+                self._broken(f"the watchdog failed:\n{traceback.format_exc()}")
+                return
+
+    def _look(self, limit: float, before: tuple[float, float]) -> tuple[float, float]:
+        """One look of the watchdog: at the two clocks, and at the last tick."""
+        offset = self._offset()
+        parted = max(offset[0] - before[1], before[0] - offset[1])
+        if parted > CLOCK_STEP and not self._node.get_clock().ros_time_is_active:
+            self._jumped()
+            self._start_timer()  # the old one waits for the time that it knew
+        last = self._last_tick
+        if last is not None and self.control.running and time.monotonic() - last > limit:
             self._send_stop(lambda stamp, now: self.drive.hold(Stop.TICK_LATE, stamp=stamp, now=now))
             self._tell()
+        return offset
 
     def _offset(self) -> tuple[float, float]:
         """ROS time less steady time, s: at least, at most. Bounds, as the thread may be held up between two clocks."""
@@ -239,6 +258,7 @@ class Loop:
         """Decides (given ROS time in ns and steady time) and sends; after `LOCK_TIMEOUT` even without the lock."""
         got = self._lock.acquire(timeout=LOCK_TIMEOUT)
         if not got:
+            self._overtaking = decide  # the tick that has the lock is to look at this before it sends
             self.drive.unlocked()
         try:
             clock = self._node.get_clock().now()

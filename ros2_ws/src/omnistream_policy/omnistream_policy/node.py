@@ -94,7 +94,7 @@ class PolicyNode(ManagedNode):
             gc.collect()
             gc.freeze()
         self._pipeline.begin()
-        if self._requests.estop_held:
+        if self._requests.estop_held or self._requests.latched:
             self._pipeline.loop.estop()
 
     def deactivate(self) -> None:

@@ -11,7 +11,7 @@ from std_msgs.msg import Header
 
 from omnistream.io.run_log import RunLog
 from omnistream.policy.drive import Drive
-from omnistream.policy.guard import Stop
+from omnistream.policy.guard import Mode, Stop
 from omnistream.policy.mind import Mind, Thought
 from omnistream.policy.opening import identity, open_policy, open_session
 from omnistream.policy.settings import control_settings
@@ -149,10 +149,13 @@ class Pipeline:
         )
 
     def _on_failure(self, reason: str, detail: str) -> None:
-        if self._node.state is State.ACTIVE:
-            if detail != self.loop.detail:  # once, not for every picture
-                self._node.get_logger().error(f"stopped ({reason}): {detail}")
-            self.loop.stop(Stop(reason), detail)
+        if self._node.state is not State.ACTIVE:
+            return
+        stands = self.loop.control.guard.mode in (Mode.DISABLED, Mode.STOPPED)
+        if stands and detail == self.loop.detail:  # once, not for every picture: somebody else may command the arm now
+            return
+        self._node.get_logger().error(f"stopped ({reason}): {detail}")
+        self.loop.stop(Stop(reason), detail)
 
 
 def _end_log(log: RunLog, drive: Drive) -> None:

@@ -51,6 +51,8 @@ class Requests:
         """Its words that the policy never learnt."""
         self.estop_held = False
         """What the topic ~/estop said last."""
+        self.latched = False
+        """Whether ~/clear_estop is needed; also after the policy was loaded anew."""
         self.leaving = False
         """Whether the process ends: nothing is permitted any more."""
         self._node, self._control, self._pipeline, self._answered = node, control, pipeline, answered
@@ -62,8 +64,9 @@ class Requests:
         node.create_service(Trigger, "~/stop", self._on_stop, callback_group=urgent)
         node.create_service(Trigger, "~/estop", self._on_estop, callback_group=urgent)
         node.create_service(Trigger, "~/clear_estop", self._on_clear_estop, callback_group=urgent)
-        # A volatile best-effort reader hears every writer, a latched one what was said before it came.
-        for qos in ("latched", "sensor:10"):
+        # A latched reader hears what was said before it came, a reliable one loses nothing of a reliable writer, and a
+        # best-effort one hears every writer. To hear a thing three times is no harm.
+        for qos in ("latched", "reliable:10", "sensor:10"):
             profile = qos_profile(qos)
             node.create_subscription(Bool, "~/estop", self._hear_estop, profile, callback_group=urgent)
             node.create_subscription(String, "~/instruction", self._hear, profile, callback_group=group)
@@ -106,6 +109,7 @@ class Requests:
                 except (OmniStreamError, TimeoutError):
                     self.instruction = before
                     raise
+                pipeline.loop.forget()  # and what an inference that was just ending has added since
             self.instruction, self.unknown = text, unknown
         self._node.get_logger().info(f"instruction: {text!r}" + (f"; unknown: {', '.join(unknown)}" if unknown else ""))
 
@@ -146,7 +150,9 @@ class Requests:
 
     def _on_estop(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         def change() -> str:
-            self.active().loop.estop()
+            loop = self.active().loop
+            self.latched = True
+            loop.estop()
             return "stopped; ~/clear_estop unlatches"
 
         return self._answer(response, change)
@@ -155,7 +161,9 @@ class Requests:
         def change() -> str:
             if self.estop_held:
                 raise ConfigError("the e-stop topic still says true; release it first")
-            self.active().loop.clear()
+            loop = self.active().loop
+            self.latched = False
+            loop.clear()
             return "cleared; ~/start permits to move"
 
         return self._answer(response, change)
@@ -193,6 +201,7 @@ class Requests:
         self.estop_held = message.data
         pipeline = self._pipeline()
         if message.data and pipeline is not None and self._node.state is State.ACTIVE:
+            self.latched = True
             pipeline.loop.estop()
 
     # ---------------------------------------------------------------- the action

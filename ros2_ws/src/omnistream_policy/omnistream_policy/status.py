@@ -56,20 +56,21 @@ def fill(message: PolicyStatus, loop: Loop, inputs: Inputs, thinking: Thinking, 
 
 def drops(loop: Loop, inputs: Inputs, thinking: Thinking) -> Counter[str]:
     """All that was refused on its way in, by reason."""
-    return inputs.drops + thinking.drops + loop.control.drops
+    # Copies, made in one step: other threads count on meanwhile.
+    return sum((Counter(dict(one)) for one in (inputs.drops, thinking.drops, loop.control.drops)), Counter())
 
 
 def counts(counter: Mapping[str, int]) -> list[DropCount]:
     """Sorted by reason; those that occurred."""
-    return [DropCount(reason=reason, count=count) for reason, count in sorted(counter.items()) if count]
+    return [DropCount(reason=reason, count=count) for reason, count in sorted(dict(counter).items()) if count]
 
 
 def permission_report(loop: Loop, active: bool) -> Report:
     """Whether it moves."""
     guard = loop.control.guard
     values: dict[str, Any] = {"mode": str(guard.mode), "reason": str(guard.reason)}
-    values |= {f"stops_{reason}": count for reason, count in loop.control.stops.items()}
-    values |= {f"cut_{name}": count for name, count in loop.control.clamps.items()}
+    values |= {f"stops_{reason}": count for reason, count in dict(loop.control.stops).items()}
+    values |= {f"cut_{name}": count for name, count in dict(loop.control.clamps).items()}
     if not active:
         return Report.ok("not active", **values)
     text = f"{guard.mode}: {guard.reason}" + (f": {loop.detail}" if loop.detail else "")

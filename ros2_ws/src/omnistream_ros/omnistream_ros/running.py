@@ -74,7 +74,7 @@ def run(make_node: Callable[[], Node], args: Sequence[str] | None = None, thread
     finished: threading.Event = getattr(node, "finished", None) or threading.Event()
     while not (signalled or finished.wait(0.05) or not spinner.is_alive()):
         pass
-    _deadline(node)
+    _deadline(node, spinner)
     if callable(leaving := getattr(node, "leaving", None)):
         leaving()
     # The callback in hand ends in `end` (one thread) or in `stop`, which waits for a transition: or at the deadline.
@@ -185,7 +185,7 @@ def _while_gathering(error: BaseException) -> bool:
     return "add_to_wait_set" in names
 
 
-def _deadline(node: Node) -> None:
+def _deadline(node: Node, spinner: Spinner) -> None:
     """Ends the process hard when an orderly end takes too long, e.g. inside a step of a large model on a slow CPU."""
 
     def end() -> None:
@@ -194,7 +194,7 @@ def _deadline(node: Node) -> None:
         )
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(0)
+        os._exit(1 if spinner.error else 0)
 
     timer = threading.Timer(SHUTDOWN_SECONDS, end)
     timer.daemon = True

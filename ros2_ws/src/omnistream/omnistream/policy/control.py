@@ -72,10 +72,12 @@ class Command:
     tick: int
     reason: Stop = Stop.NONE
     """Of a stop."""
+    detail: str = ""
+    """What there is to look at, in a sentence."""
     velocity: NDArray[np.float64]
     """[N] SI units per second; zeros for a stop."""
     target: NDArray[np.float64] | None
-    """[N] SI; where the arm is to be at the end of the period; None where no place is known."""
+    """[N] SI; where the arm is to be at the end of the period; None where no place is known, or none is meant."""
     grippers: tuple[float, ...] = ()
     """In the contract's values; empty before the first."""
     step: float = 0.0
@@ -140,14 +142,19 @@ class Control:
             self.forget()
 
     def stop(self, reason: Stop, now: float) -> Command:
-        """Stand still until the next start; the command to send for that, at once."""
+        """Stand still until the next start; the command to send for that, at once.
+
+        It names a place only if it was running: where an arm was told to be some time ago is no place to go now.
+        """
+        moved = self.running
         self._set(guards.disabled(self.guard, reason, now))
-        return self._stopped(reason)
+        return self._stopped(reason, moved)
 
     def estop(self, now: float) -> Command:
         """As `stop`, latched."""
+        moved = self.running
         self._set(guards.estopped(self.guard, now))
-        return self._stopped(Stop.ESTOP)
+        return self._stopped(Stop.ESTOP, moved)
 
     def clear(self, now: float) -> None:
         """Unlatch the e-stop; a start is still needed."""
@@ -227,7 +234,8 @@ class Control:
         try:
             limited = self._limited(action, elapsed, now, measured)
         except Refused as error:
-            return self.stop(Stop(error.reason), now)
+            self.last = replace(self.stop(Stop(error.reason), now), detail=str(error))
+            return self.last
         self._first = False
         self._motion = limited.motion
         self.clamps += limited.clamps
@@ -259,7 +267,7 @@ class Control:
         ramp = ramp_at(now - self.guard.since + limits.period, settings.ramp)
         return limit(limits, self._motion, wish, elapsed=elapsed, ramp=ramp, measured=follow, first=self._first)
 
-    def _stopped(self, reason: Stop) -> Command:
+    def _stopped(self, reason: Stop, moved: bool = True) -> Command:
         self._motion = held(self._motion)
         self.stop_commands += 1
         self.last = Command(
@@ -267,7 +275,7 @@ class Control:
             tick=self.tick_now,
             reason=reason,
             velocity=np.zeros(self.settings.limits.size),
-            target=self._motion.position,
+            target=self._motion.position if moved else None,
             grippers=self._kept(),
         )
         return self.last

@@ -38,13 +38,10 @@ class Drive:
         """Over everything that left."""
         self._log = log
 
-    def start(
-        self, *, stamp: int, now: float, at: ArrayLike | None = None, orientation: Sequence[float] | None = None
-    ) -> None:
+    def start(self, *, stamp: int, now: float, at: ArrayLike | None = None) -> None:
         """Permit to move. at: [N] SI, where the arm is. ConfigError while the e-stop is latched."""
         self.control.start(now, at)
-        self.outbox.begin(orientation)
-        self._write("start", stamp, now, at=at, orientation=orientation)
+        self._write("start", stamp, now, at=at)
 
     def stop(self, reason: Stop, *, stamp: int, now: float) -> list[Outgoing]:
         """Stand still until the next start; what leaves for that, at once."""
@@ -80,15 +77,26 @@ class Drive:
             self._log.write("adopt", number=number, start=start, arrived=arrived)
         return ticks
 
-    def tick(self, facts: Facts, *, stamp: int, now: float, at: ArrayLike | None = None) -> list[Outgoing]:
-        """A control period: what leaves now. at: [N] where the arm is, where that is known."""
-        known = dataclasses.asdict(facts)
+    def tick(
+        self,
+        facts: Facts,
+        *,
+        stamp: int,
+        now: float,
+        at: ArrayLike | None = None,
+        orientation: Sequence[float] | None = None,
+    ) -> list[Outgoing]:
+        """A control period: what leaves now. at: [N] where the arm is; orientation: of its tool; where it is known."""
+        known, stood = dataclasses.asdict(facts), not self.control.running
         try:
             command = self.control.tick(stamp / 1e9, now, facts, at)
         except Exception as error:  # a bug; the caller stops the robot
             self._write("failed", stamp, now, facts=known, at=at, detail=f"{type(error).__name__}: {error}")
             raise
-        return self._leave("tick", command, stamp, now, tick=command.tick, facts=known, at=at)
+        if stood and command.kind == "move":
+            self.outbox.begin(orientation)
+        fields = {"tick": command.tick, "facts": known, "at": at, "orientation": orientation}
+        return self._leave("tick", command, stamp, now, **fields)
 
     def unlocked(self) -> None:
         """The caller goes on without its lock: from here on the log's order need not be that of what happened."""

@@ -53,8 +53,6 @@ class Intake:
         action = contract.action
         self.contract, self.has_state = contract, state
         self.drops: Counter[str] = Counter()
-        self.identical = 1
-        """Pictures in a row with the same bytes."""
         self.newest: Observation | None = None
         self.place: Place | None = None
         self.located = bool(parameters["position_topic"])
@@ -63,14 +61,20 @@ class Intake:
         self._state_names = list(parameters["state_names"]) or list(contract.state_names)
         self._joint_names = list(parameters["joint_names"]) or [contract.action_names[i] for i in action.arm]
         self._lock = threading.Lock()
-        self._last_data: Any = None
+        self._last_data: dict[str, Any] = {}
+        self._identical: dict[str, int] = {}
         self._aligner = self._new_aligner()
 
     def forget(self) -> None:
         """An episode begins, or the clock jumped: nothing that was seen counts."""
         with self._lock:
             self._aligner = self._new_aligner()
-            self.newest, self.place, self._last_data, self.identical = None, None, None, 1
+            self.newest, self.place, self._last_data, self._identical = None, None, {}, {}
+
+    @property
+    def identical(self) -> int:
+        """Pictures in a row with the same bytes, of the camera with most of them."""
+        return max(self._identical.values(), default=1)
 
     def age(self, ros_now: float, now: float) -> float | None:
         """Of the newest observation, s: the larger of that by its stamp and that by its arrival."""
@@ -96,10 +100,11 @@ class Intake:
             except InputError:
                 self.drops["malformed"] += 1
                 return []
-        if name == self.contract.cameras[0].name:
-            same = self._last_data is not None and np.array_equal(_bytes(self._last_data), _bytes(message.data))
-            self.identical = self.identical + 1 if same else 1
-            self._last_data = message.data
+        last = self._last_data.get(name)
+        same = last is not None and np.array_equal(_bytes(last), _bytes(message.data))
+        counts = self._identical | {name: self._identical.get(name, 1) + 1 if same else 1}
+        self._identical = counts  # in one step: the control loop reads it
+        self._last_data[name] = message.data
         return self._add(name, stamp_of(message), message, arrival)
 
     def add_state(self, message: Any, arrival: int) -> list[Observation]:

@@ -57,7 +57,7 @@ class Outbox:
         action = settings.contract.action
         grippers = [action.dimensions[g.index].name for g in action.grippers]
         self.grippers = [GRIPPER + name for name in grippers] if "gripper" in names else []
-        self._orientation = np.eye(3)
+        self._orientation: Numbers | None = None
         self._repeats = 0
         self._stop: Command | None = None
 
@@ -66,14 +66,19 @@ class Outbox:
         """All that may ever leave."""
         return [*self._make, *self.grippers]
 
+    @property
+    def orientation(self) -> tuple[float, ...] | None:
+        """Of the tool as it was told last, quaternion x y z w."""
+        return None if self._orientation is None else tuple(quaternion_from_matrix(self._orientation).tolist())
+
     def begin(self, orientation: Sequence[float] | None) -> None:
-        """A start: targets go on from this orientation (quaternion x y z w) of the tool."""
-        self._orientation = np.eye(3) if orientation is None else matrix_from_quaternion(orientation)
+        """It begins to move, or goes on: from this orientation (quaternion x y z w) of the tool; None: nobody knows."""
+        self._orientation = None if orientation is None else matrix_from_quaternion(orientation)
 
     def send(self, command: Command) -> list[Outgoing]:
-        """What leaves. A stop is sent again at the next ticks on which nothing else leaves."""
+        """What leaves. A stop is sent again at the next ticks on which nothing else leaves, and not after a pause."""
         if command.kind == "none":
-            if self._stop is None or not self._repeats:
+            if self._stop is None or not self._repeats or command.tick > self._stop.tick + STOP_REPEATS:
                 return []
             self._repeats -= 1
             command = self._stop
@@ -81,7 +86,7 @@ class Outbox:
             self._stop, self._repeats = command, STOP_REPEATS
         else:
             self._stop = None
-            if len(command.velocity) >= 6:
+            if len(command.velocity) >= 6 and self._orientation is not None:
                 self._orientation = _turned(self._orientation, command.velocity[3:6] * command.step)
         made = [(name, make(command)) for name, make in self._make.items()]
         left = [Outgoing(name, values) for name, values in made if values is not None]
@@ -94,7 +99,7 @@ class Outbox:
         return np.concatenate([command.velocity, np.zeros(6)])[:6]
 
     def _pose(self, command: Command) -> Numbers | None:
-        if command.target is None:
+        if command.target is None or self._orientation is None:
             return None
         return np.concatenate([command.target[:3], quaternion_from_matrix(self._orientation)])
 

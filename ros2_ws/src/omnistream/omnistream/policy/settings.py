@@ -86,6 +86,12 @@ def control_settings(parameters: Mapping[str, Any], contract: Contract) -> Contr
         grippers=tuple((gripper.open, gripper.closed) for gripper in action.grippers),
         gripper_dwell=p["gripper_dwell"],
     )
+    for i, dimension in enumerate(action.arm[3:] if action.frame != JOINTS else (), 3):
+        if math.isfinite(limits.lower[i]) or math.isfinite(limits.upper[i]):
+            raise ConfigError(
+                f"bounds of {contract.action_names[dimension]} are {limits.lower[i]:g} and {limits.upper[i]:g}; a turn "
+                "of a tool is not measured as one number and has none: expected -1e9 and 1e9"
+            )
     gates = ("max_observation_age", "inference_deadline", "max_tick_gap", "frozen_after")
     return ControlSettings(
         contract=contract,

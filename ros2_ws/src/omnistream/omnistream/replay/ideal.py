@@ -253,8 +253,9 @@ class Ideal:
             identical=intake.identical,
         )
         self._ticked = True
-        at = None if intake.place is None else intake.place.values
-        self.track.leave(stamp, self.track.drive.tick(facts, stamp=stamp, now=now, at=at))
+        at = (None, None) if intake.place is None else (intake.place.values, intake.place.orientation)
+        left = self.track.drive.tick(facts, stamp=stamp, now=now, at=at[0], orientation=at[1])
+        self.track.leave(stamp, left)
         self._next_tick = stamp + self._period
 
     def _start(self, stamp: int) -> None:
@@ -263,8 +264,7 @@ class Ideal:
         if self._started or (place is None and self._intake.located):
             return
         self._started = True
-        at = (None, None) if place is None else (place.values, place.orientation)
-        self.track.drive.start(stamp=stamp, now=stamp / 1e9, at=at[0], orientation=at[1])
+        self.track.drive.start(stamp=stamp, now=stamp / 1e9, at=None if place is None else place.values)
 
 
 _TYPES = ("sensor_msgs/msg/JointState", "geometry_msgs/msg/PoseStamped")

@@ -109,9 +109,10 @@ class LockStep:
         left: list[Outgoing] = []
         try:
             if kind == "tick":
-                left = drive.tick(Facts(**event["facts"]), at=_array(event["at"]), **when)
+                seen = {"at": _array(event["at"]), "orientation": event["orientation"]}
+                left = drive.tick(Facts(**event["facts"]), **seen, **when)
             elif kind == "start":
-                drive.start(at=_array(event["at"]), orientation=event["orientation"], **when)
+                drive.start(at=_array(event["at"]), **when)
             elif kind == "clear":
                 drive.clear(**when)
             elif kind == "estop":
