@@ -42,7 +42,7 @@ TABLETOP_DEFAULT = dataclasses.replace(
     save_every=500,
     log_every=100,
 )
-"""Of the default policy (`make policy-default`): 1960 demonstrations of all seven kinds and 560 about blocks, both
+"""Of the default policy (`make policy-default`): 1960 demonstrations of all seven kinds and 1120 about blocks, both
 cameras. Half of a batch is told something else than was recorded, else blocks are not found by name; goals shorten the
 way there (docs/policy.md has what each was worth). The shallow tap and 160 pixels say where the named block is (probes:
 docs/tabletop.md, docs/policy.md). The hand's 96 pixels stay 96: enlarged to 160 they would cost three times as many
