@@ -20,7 +20,9 @@ from omnistream.contract import Action, Dimension, Gripper, save_contract
 from omnistream.policy.guard import Stop
 from omnistream_msgs.msg import ActionChunk, PolicyStatus
 from omnistream_policy.node import PolicyNode
+from omnistream_policy.requests import Requests
 from omnistream_ros.lifecycle import State
+from omnistream_ros.qos import qos_profile
 from omnistream_ros.testing import Graph
 from tests.omnistream_policy.conftest import LIMIT, MOVES, SIZE, Robot, contract, moves, numbers
 
@@ -72,6 +74,28 @@ def test_an_estop_of_a_reliable_publisher_is_not_left_to_luck(graph: Graph, star
     readers = graph.node.get_subscriptions_info_by_topic("/policy/estop")
     kinds = {(one.qos_profile.reliability, one.qos_profile.durability) for one in readers}
     assert (ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE) in kinds and len(kinds) == 3
+
+
+def test_an_estop_that_was_released_and_cleared_does_not_come_again(
+    graph: Graph, start_node: Start, robot: MakeRobot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of the node's readers gets it; the slower ones may come to it when all is over."""
+    calls: list[bool] = []
+    hear = Requests._hear_estop
+    monkeypatch.setattr(Requests, "_hear_estop", lambda self, m: (calls.append(m.data), hear(self, m)))
+    start_node()
+    one = robot()
+    one.run()
+    publisher = graph.node.create_publisher(Bool, "/policy/estop", qos_profile("latched"))
+    graph.wait(lambda: publisher.get_subscription_count() == 3, "all readers")
+    for round_ in range(1, 4):
+        publisher.publish(Bool(data=True))
+        graph.wait(lambda: one.statuses[-1].reason == "estop", "the e-stop")
+        publisher.publish(Bool(data=False))
+        graph.wait(lambda: len(calls) == 2 * round_, "its release")  # noqa: B023
+        assert one.call("clear_estop").success and one.call("start").success
+        time.sleep(0.2)
+        assert one.statuses[-1].reason != "estop" and calls == [True, False] * round_
 
 
 def test_a_tick_that_a_stop_overtook_sends_that_stop(

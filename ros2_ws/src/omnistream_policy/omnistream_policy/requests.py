@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,27 @@ from omnistream_ros.qos import qos_profile
 
 from .goals import Goals, Situation
 from .pipeline import Pipeline
+
+
+class Once:
+    """Lets each message pass once, that several readers of one topic get. Their callbacks are in one callback group."""
+
+    def __init__(self) -> None:
+        self._heard: deque[tuple[int, Any]] = deque(maxlen=256)
+
+    def filter(self, hear: Callable[[Any], None]) -> Callable[[Any, Any], None]:
+        """A callback with rclpy's message info."""
+
+        def first(message: Any, info: Any) -> None:
+            # The time at which it was published tells one message from the next, where the middleware says it; with
+            # its content, lest an e-stop be taken for what another publisher said in the same nanosecond.
+            key = (info["source_timestamp"], message.data)
+            if key[0] and key in self._heard:
+                return
+            self._heard.append(key)
+            hear(message)
+
+        return first
 
 
 class Requests:
@@ -65,11 +87,14 @@ class Requests:
         node.create_service(Trigger, "~/estop", self._on_estop, callback_group=urgent)
         node.create_service(Trigger, "~/clear_estop", self._on_clear_estop, callback_group=urgent)
         # A latched reader hears what was said before it came, a reliable one loses nothing of a reliable writer, and a
-        # best-effort one hears every writer. To hear a thing three times is no harm.
+        # best-effort one hears every writer. What several of them get counts once: an e-stop that was released and
+        # cleared meanwhile must not come again.
+        once, once_stop = Once(), Once()
         for qos in ("latched", "reliable:10", "sensor:10"):
             profile = qos_profile(qos)
-            node.create_subscription(Bool, "~/estop", self._hear_estop, profile, callback_group=urgent)
-            node.create_subscription(String, "~/instruction", self._hear, profile, callback_group=group)
+            stop, hear = once_stop.filter(self._hear_estop), once.filter(self._hear)
+            node.create_subscription(Bool, "~/estop", stop, profile, callback_group=urgent)
+            node.create_subscription(String, "~/instruction", hear, profile, callback_group=group)
         self.goals = Goals(
             node,
             group=group,
