@@ -203,11 +203,11 @@ class Loop:
                 rivals=int(bool(rivals)),
             )
             at = (None, None) if place is None else (place.values, place.orientation)
-            stops = self._overtaking
+            stops, before = self._overtaking, self.control.last
             left = self.drive.tick(facts, stamp=clock.nanoseconds, now=now, at=at[0], orientation=at[1])
             if self._overtaking is not stops and self._overtaking is not None:
                 left = self._overtaking(clock.nanoseconds, now)  # what this tick decided no longer counts
-            elif (last := self.control.last) is not None and last.detail:
+            elif (last := self.control.last) is not None and last is not before and last.detail:
                 self.detail = last.detail
             self._outputs.send(left, clock.to_msg())
         self.latencies["tick"].add((time.monotonic() - now) * 1e3)
@@ -220,8 +220,8 @@ class Loop:
             try:
                 before = self._look(limit, before)
             except Exception as error:  # the last that looks after the robot must not end silently
-                self.stop(Stop.FAULT, f"the watchdog failed: {error}")
                 self._broken(f"the watchdog failed:\n{traceback.format_exc()}")
+                self.stop(Stop.FAULT, f"the watchdog failed: {error}")
                 return
 
     def _look(self, limit: float, before: tuple[float, float]) -> tuple[float, float]:
