@@ -128,6 +128,19 @@ def test_a_batch_is_a_function_of_seed_and_step() -> None:
     assert (a.state == mean).any() and not (a.state == mean).all()
 
 
+def test_words_are_left_out_and_moved_but_none_past_one_that_was_far() -> None:
+    sentence = "put the red cube on top of blue"
+    samples = make_samples(make_track(0, 30, sentence))
+    said = list(samples.tokens.encode(sentence).ids)
+    batch = samples.draw(0, 200, 0, Noise(unknown_words=0.0, dropped_words=0.25, moved_words=3), torch.ones(1))
+    heard = [words[known].tolist() for words, known in zip(batch.words, batch.known, strict=True)]
+    assert np.mean([len(words) for words in heard]) == pytest.approx(0.75 * len(said), rel=0.05)
+    order = [[said.index(word) for word in words] for words in heard]
+    swapped = {(a, b) for places in order for i, b in enumerate(places) for a in places[i:] if a < b}
+    assert all(len(set(places)) == len(places) for places in order)
+    assert swapped == {(a, b) for a in range(8) for b in range(a + 1, min(8, a + 4))}  # no further, and all of these
+
+
 def with_plans(track: Track) -> Track:
     """From its frame 1, told otherwise: 0.5, 0.6 and then nobody knows; and where its frame 0 is going."""
     plans = Plans(

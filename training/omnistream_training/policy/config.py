@@ -73,7 +73,12 @@ class Noise:
     """What training adds to what the policy is told and feels."""
 
     unknown_words: float = 0.02
-    """Share of words replaced by the unknown one, so that it means something. Own vocabulary only."""
+    """Share of words replaced by the unknown one, so that it means something. Own vocabulary only, as the next two."""
+    dropped_words: float = 0.0
+    """Share of words left out."""
+    moved_words: int = 0
+    """How many places a word may move at most, so that words decide and not their neighbours. Two that lie further
+    apart keep their order. Lample et al. 2018 (arXiv 1711.00043, section 2.3) leave out 0.1 and move by 3."""
     no_words: float = 0.0
     """Share of samples that are told nothing, so that the policy knows what to make of silence."""
     state: float = 0.0
@@ -82,9 +87,9 @@ class Noise:
     """Share of samples whose state is blanked, lest the policy look at nothing else."""
 
     def __post_init__(self) -> None:
-        shares = (self.unknown_words, self.no_words, self.no_state)
-        if self.state < 0 or not all(0 <= share < 1 for share in shares):
-            raise ConfigError(f"noise is {self}; expected shares from 0 to below 1, and deviations of 0 or more")
+        shares = (self.unknown_words, self.dropped_words, self.no_words, self.no_state)
+        if self.state < 0 or self.moved_words < 0 or not all(0 <= share < 1 for share in shares):
+            raise ConfigError(f"noise is {self}; expected shares from 0 to below 1, deviations and places of 0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,7 +36,7 @@ TABLETOP_DEFAULT = dataclasses.replace(
         goal=("tool_x", "tool_y", "tool_z", "tool_yaw"),
     ),
     data=dataclasses.replace(TABLETOP.data, counterfactual=0.5),
-    noise=Noise(unknown_words=0.1, no_words=0.05),
+    noise=Noise(unknown_words=0.05, dropped_words=0.1, moved_words=3, no_words=0.05),
     steps=12000,
     eval_every=1000,
     save_every=500,

@@ -221,6 +221,8 @@ class Samples:
             blank = torch.from_numpy(random.random(words.shape) < noise.unknown_words).to(words.device) & batch.known
             words = words.masked_fill(blank, WordTokens.UNKNOWN)
         known = batch.known
+        if (noise.dropped_words or noise.moved_words) and isinstance(self.tokens, WordTokens):
+            words, known = _jumbled(words, known, noise, random)
         if noise.no_words:
             silent = torch.from_numpy(random.random((count, 1)) < noise.no_words).to(words.device)
             known = known & ~silent
@@ -346,3 +348,15 @@ def check_word_count(tokens: WordTokens | PretrainedTokens, tracks: Sequence[Tra
     """ConfigError where no episode says what it is about: such a policy could never be told anything."""
     if isinstance(tokens, WordTokens) and not tokens.words:
         raise ConfigError(f"none of {len(tracks)} episodes has an instruction; a policy is told what to do by words")
+
+
+def _jumbled(words: Tensor, known: Tensor, noise: Noise, random: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Words [B, L] and their mask, some left out and the others a little out of order.
+
+    Sorting places plus uniform numbers below `moved_words` + 1 moves none further than that, nor past one that was
+    further away (Lample et al. 2018).
+    """
+    known = known & torch.from_numpy(random.random(words.shape) >= noise.dropped_words).to(known.device)
+    places = np.arange(words.shape[1]) + random.uniform(0, noise.moved_words + 1, words.shape)
+    order = torch.from_numpy(places.argsort(1)).to(words.device)
+    return words.gather(1, order), known.gather(1, order)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The control loop: a timer on ROS time that sends, and a watchdog on the steady clock that sends only stops.
+"""The control loop: a ticker that sends, and a watchdog on the steady clock that sends only stops; a thread each.
 
 One lock is held from the decision to the publisher, so that no movement can leave after a stop was decided. Neither
-waits for the network: that is another thread, whose answers are only ever added to the plan.
+waits for the network, another thread, whose answers are only ever added to the plan, nor for callbacks of the executor.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 
 from omnistream.errors import ConfigError
@@ -25,12 +24,15 @@ from omnistream.policy.guard import Facts, Mode, Stop
 from omnistream.policy.mind import Thought
 from omnistream.policy.outbox import Outgoing
 from omnistream_ros.latency import LatencyWindow
+from omnistream_ros.ticker import Ticker
 
 from .inputs import Inputs
 from .outputs import Outputs
 
 LOCK_TIMEOUT = 0.05
 """Seconds after which a stop leaves even if somebody holds the lock."""
+JOIN_TIMEOUT = 1.0
+"""Seconds that the end waits for a tick in hand."""
 CLOCK_STEP = 0.5
 """Seconds by which the system's clock may part from the steady one between two looks; more is a clock that was set."""
 
@@ -43,7 +45,7 @@ class Loop:
     """See the module. From configure to cleanup; runs between `begin` and `end`.
 
     Args:
-        node: for its clock, timer and log.
+        node: for its clock.
         drive: decides; touched under the lock alone.
         busy: for how long the inference in hand has been at work, s.
         instructed: whether there is an instruction to follow.
@@ -76,8 +78,7 @@ class Loop:
         self._jumped, self._broken = jumped, broken
         self._period = drive.control.settings.limits.period
         self._lock = threading.RLock()
-        self._group = MutuallyExclusiveCallbackGroup()
-        self._timer: Any = None
+        self._ticker: Ticker | None = None
         self._ending = threading.Event()
         self._watchdog: threading.Thread | None = None
         self._last_tick: float | None = None
@@ -94,7 +95,7 @@ class Loop:
         """Ticks from now on; nothing leaves before a start."""
         self._ending.clear()
         self._last_tick = None
-        self._start_timer()
+        self._ticker = Ticker(self._node.get_clock(), self._period, self._on_tick, "control")
         self._watchdog = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self._watchdog.start()
 
@@ -102,10 +103,11 @@ class Loop:
         """Nothing is permitted any more, then a stop command, then no more ticks."""
         self._ending.set()
         self.stop(reason, "")
-        with self._locked():
-            self._stop_timer()
+        if self._ticker is not None:
+            self._ticker.stop(timeout=JOIN_TIMEOUT)
+        self._ticker = None
         if self._watchdog is not None and self._watchdog is not threading.current_thread():
-            self._watchdog.join(timeout=1.0)
+            self._watchdog.join(timeout=JOIN_TIMEOUT)
         self._watchdog = None
 
     # ---------------------------------------------------------------- permission
@@ -172,7 +174,7 @@ class Loop:
 
     # ---------------------------------------------------------------- two clocks
 
-    def _on_timer(self) -> None:
+    def _on_tick(self) -> None:
         if self._ending.is_set():
             return
         try:
@@ -214,7 +216,7 @@ class Loop:
         self._tell()
 
     def _watch(self) -> None:
-        """Stops a robot whose control loop stands still: /clock stopped, the executor hangs in a callback."""
+        """Stops a robot whose control loop stands still: /clock stopped, a tick hangs in a library."""
         limit, before = self.control.settings.gates.max_tick_gap, self._offset()
         while not self._ending.wait(min(self._period, limit / 4)):
             try:
@@ -230,7 +232,6 @@ class Loop:
         parted = max(offset[0] - before[1], before[0] - offset[1])
         if parted > CLOCK_STEP and not self._node.get_clock().ros_time_is_active:
             self._jumped()
-            self._start_timer()  # the old one waits for the time that it knew
         last = self._last_tick
         if last is not None and self.control.running and time.monotonic() - last > limit:
             self._send_stop(lambda stamp, now: self.drive.hold(Stop.TICK_LATE, stamp=stamp, now=now))
@@ -242,17 +243,6 @@ class Loop:
         before = time.monotonic()
         ros = self._node.get_clock().now().nanoseconds / 1e9
         return ros - time.monotonic(), ros - before
-
-    def _start_timer(self) -> None:
-        with self._locked():
-            self._stop_timer()
-            if not self._ending.is_set():
-                self._timer = self._node.create_timer(self._period, self._on_timer, callback_group=self._group)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._node.destroy_timer(self._timer)
-            self._timer = None
 
     def _send_stop(self, decide: Callable[[int, float], list[Outgoing]]) -> None:
         """Decides (given ROS time in ns and steady time) and sends; after `LOCK_TIMEOUT` even without the lock."""
