@@ -45,8 +45,10 @@ class Loop:
     """See the module. From configure to cleanup; runs between `begin` and `end`.
 
     Args:
-        node: for its clock.
+        node: for its clock and log.
         drive: decides; touched under the lock alone.
+        execute: actions of a chunk that are executed before the next is asked for.
+        priority: of the ticker among the machine's threads; see `Ticker`.
         busy: for how long the inference in hand has been at work, s.
         instructed: whether there is an instruction to follow.
         changed: called after the permission to move changed, from any thread.
@@ -61,6 +63,7 @@ class Loop:
         inputs: Inputs,
         outputs: Outputs,
         execute: int,
+        priority: int,
         busy: Callable[[float], float],
         instructed: Callable[[], bool],
         changed: Callable[[], Any],
@@ -74,6 +77,7 @@ class Loop:
         """Stops that somebody or something decided on, e-stops included."""
         self.latencies = {"tick": LatencyWindow(1200), "jitter": LatencyWindow(1200)}
         self._node, self._inputs, self._outputs, self._execute = node, inputs, outputs, execute
+        self._priority = priority
         self._busy, self._instructed, self._changed = busy, instructed, changed
         self._jumped, self._broken = jumped, broken
         self._period = drive.control.settings.limits.period
@@ -95,7 +99,9 @@ class Loop:
         """Ticks from now on; nothing leaves before a start."""
         self._ending.clear()
         self._last_tick = None
-        self._ticker = Ticker(self._node.get_clock(), self._period, self._on_tick, "control")
+        self._ticker = Ticker(self._node.get_clock(), self._period, self._on_tick, "control", self._priority)
+        if self._ticker.refused:
+            self._node.get_logger().info(f"the control tick is less even on a busy machine: {self._ticker.refused}")
         self._watchdog = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self._watchdog.start()
 

@@ -127,6 +127,14 @@ CONTROL = (
     _configure(
         "execute", 1, "Actions of a chunk that are executed before the next is asked for.", minimum=1, maximum=1000
     ),
+    _configure(
+        "realtime_priority",
+        1,
+        "Of the control tick's thread (SCHED_FIFO): before all ordinary ones; refused without rtprio, which the log "
+        "says. 0: an ordinary one.",
+        minimum=0,
+        maximum=99,
+    ),
 )
 
 SAFETY = (

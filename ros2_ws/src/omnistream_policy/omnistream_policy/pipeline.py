@@ -74,6 +74,7 @@ class Pipeline:
                 self.inputs,
                 self.outputs,
                 p["execute"],
+                p["realtime_priority"],
                 busy=self.thinking.busy,
                 instructed=lambda: bool(instruction()),
                 changed=changed,

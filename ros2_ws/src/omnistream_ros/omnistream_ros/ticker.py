@@ -3,12 +3,14 @@
 
 A timer of rclpy takes turns with everything else on the executor. Before its callback runs, one thread has asked every
 entity of the node in Python and handed the timer to another, each of which has to get hold of interpreter and CPU again
-while a network is at work. One thread that sleeps until the time has come has to do so once.
+while a network is at work. One thread that sleeps until the time has come has to do so once, and may be given a
+real-time priority of its own, so that it need not queue behind the network's threads for a CPU.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -31,9 +33,11 @@ class Ticker:
         period: s, positive.
         tick: must not raise.
         name: of the thread.
+        priority: 1 to 99: before every ordinary thread of the machine (SCHED_FIFO), where that is permitted; see
+            `refused`. 0: an ordinary one.
     """
 
-    def __init__(self, clock: ROSClock, period: float, tick: Callable[[], Any], name: str) -> None:
+    def __init__(self, clock: ROSClock, period: float, tick: Callable[[], Any], name: str, priority: int = 0) -> None:
         self._clock, self._period, self._tick = clock, period, tick
         self._wake = threading.Condition()
         self._ended = False
@@ -43,6 +47,8 @@ class Ticker:
         # Daemon: a tick that hangs must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
+        self.refused = _set_priority(self._thread.native_id, priority) if priority else ""
+        """Why it has no priority, a sentence; "" where it has that which was asked for."""
 
     def stop(self, timeout: float | None = None) -> bool:
         """No tick begins after this. False if one is still at work after `timeout` seconds."""
@@ -81,3 +87,12 @@ class Ticker:
         if simulated is not self._simulated or self._due - now > self._period:
             self._simulated, self._due = simulated, now + self._period
         return self._due - now
+
+
+def _set_priority(thread: int | None, priority: int) -> str:
+    """Returns why not, or ""."""
+    try:
+        os.sched_setscheduler(thread or 0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
+    except (OSError, AttributeError) as error:  # no permission; or not Linux
+        return f"no real-time priority {priority}: {error}"
+    return ""
