@@ -21,6 +21,7 @@ from omnistream.errors import ConfigError
 from omnistream.policy.settings import DEFAULTS, control_settings, output_names
 from omnistream_msgs.msg import PolicyStatus
 from omnistream_policy.node import PolicyNode
+from omnistream_ros.images import seconds_to_stamp
 from omnistream_ros.testing import Graph
 from tests.omnistream_policy.conftest import CONFIG, RATE, Robot, contract, make_policy, moves
 from tests.omnistream_policy.test_faults import action
@@ -235,6 +236,27 @@ def test_a_pose_waits_until_it_is_known_how_the_tool_is_turned(
     graph.wait(lambda: poses, "a target", 20)
     first = poses[0].pose.orientation
     assert np.abs(np.array([first.x, first.y, first.z, first.w]) - TURNED).max() < 0.05
+
+
+@pytest.mark.parametrize("wrong", ["frame", "age"])
+def test_a_place_of_another_frame_or_of_long_ago_is_not_believed(
+    graph: Graph, start_node: Callable[..., PolicyNode], robot: Callable[..., Robot], where: Callable[..., Where],
+    wrong: str,
+) -> None:  # fmt: skip
+    pose = Pose(position=Point(x=START[0], y=START[1], z=START[2]))
+    header = Header(frame_id="world") if wrong == "frame" else Header(frame_id="base_link", stamp=seconds_to_stamp(1.0))
+    arm = where(PoseStamped(header=header, pose=pose))
+    start_node(outputs=["pose"], position_topic="/where")
+    one = robot()
+    one.showing.set()
+    assert one.instruct("open the drawer").success and one.call("start").success
+    graph.wait(lambda: one.statuses[-1].reason == "state_age", "it to wait for the place")
+    if wrong == "frame":
+        graph.wait(lambda: "position_frame" in {drop.reason for drop in one.statuses[-1].drops}, "why")
+    time.sleep(5 * T)
+    assert one.statuses[-1].reason == "state_age"
+    arm.message = PoseStamped(header=Header(frame_id="base_link"), pose=pose)
+    graph.wait(lambda: one.statuses[-1].state == S.STATE_RUNNING, "it to go on", 20)
 
 
 def test_a_refused_first_target_says_what_was_wrong(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a policy is shown, before anybody looks at it: pictures that stand still."""
+"""What a policy is shown, before anybody looks at it: pictures that stand still, places and how old they are."""
 
 from __future__ import annotations
 
@@ -33,3 +33,22 @@ def test_each_camera_is_watched_for_the_same_picture(contract: Contract, frozen:
     assert intake.identical == 1
     intake.forget()
     assert intake.identical == 1
+
+
+@pytest.mark.parametrize(
+    "stamp, ros_now, now, expected",
+    [(0, 1000.0, 8.0, 1.0), (999, 1000.0, 8.0, 1.0), (990, 1000.0, 8.0, 10.0), (1003, 1000.0, 8.0, -3.0)],
+)
+def test_a_place_is_as_old_as_its_stamp_or_its_arrival_says(
+    contract: Contract, stamp: int, ros_now: float, now: float, expected: float
+) -> None:
+    """Whichever is older; where it has no stamp, its arrival at 7 s has to do."""
+    intake = Intake(DEFAULTS | {"max_skew": 0.01, "position_topic": "/where"}, contract, state=False)
+    assert intake.place_age(ros_now, now) is None
+    header = SimpleNamespace(stamp=SimpleNamespace(sec=stamp, nanosec=0), frame_id="base")
+    pose = SimpleNamespace(position=SimpleNamespace(x=1, y=2, z=3), orientation=SimpleNamespace(x=0, y=0, z=0, w=1))
+    intake.add_pose(SimpleNamespace(header=header, pose=pose), 7.0)
+    assert intake.place_age(ros_now, now) == expected
+    header.frame_id = "tool0"
+    intake.add_pose(SimpleNamespace(header=header, pose=pose), 8.0)
+    assert intake.place_age(ros_now, now) == expected and intake.drops == {"position_frame": 1}

@@ -87,9 +87,8 @@ def place(maker: BagMaker, log_time: int, stamp: float | None = None) -> None:
     pose = maker.type("geometry_msgs/msg/Pose")(
         position=point(x=0.5, y=0.0, z=0.2), orientation=turn(x=0.0, y=0.0, z=0.0, w=1.0)
     )
-    message = maker.type("geometry_msgs/msg/PoseStamped")(
-        header=maker.header(log_time / 1e9 if stamp is None else stamp), pose=pose
-    )
+    header = maker.header(log_time / 1e9 if stamp is None else stamp, "base")
+    message = maker.type("geometry_msgs/msg/PoseStamped")(header=header, pose=pose)
     maker.write("/tool", message, log_time)
 
 

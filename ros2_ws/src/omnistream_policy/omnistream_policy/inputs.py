@@ -65,9 +65,8 @@ class Inputs(Intake):
                 self._listen(kind, topic, partial(self._on_picture, name), qos)
         if self.located:
             joints = self.contract.action.frame == JOINTS
-            add = self.add_joints if joints else self.add_pose
             topic = self._parameters["position_topic"]
-            self._listen(JointState if joints else PoseStamped, topic, lambda m: add(m, time.monotonic()), qos)
+            self._listen(JointState if joints else PoseStamped, topic, self._on_place, qos)
 
     def unsubscribe(self) -> None:
         """No more messages."""
@@ -87,6 +86,10 @@ class Inputs(Intake):
     def _on_state(self, message: JointState) -> None:
         if not self._early(message):
             self._tell(self.add_state(message, time.monotonic_ns()))
+
+    def _on_place(self, message: PoseStamped | JointState) -> None:
+        if not self._early(message):
+            (self.add_pose if isinstance(message, PoseStamped) else self.add_joints)(message, time.monotonic())
 
     def _early(self, message: Any) -> bool:
         """Whether it is of the future. Taken, it would hold up whatever comes until that is now."""

@@ -204,7 +204,7 @@ class Loop:
             facts = Facts(
                 instruction=self._instructed(),
                 observation_age=self._inputs.age(ros_now, now),
-                state_age=self._inputs.place_age(now),
+                state_age=self._inputs.place_age(ros_now, now),
                 inference_busy=self._busy(now),
                 tick_gap=gap,
                 identical=self._inputs.identical,

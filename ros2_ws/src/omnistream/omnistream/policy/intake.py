@@ -38,13 +38,16 @@ class Place:
     """Of the tool, quaternion x y z w."""
     arrived: float
     """Steady time, s."""
+    stamp: int = 0
+    """ROS time, ns; 0 where the message has none, and its arrival has to do."""
 
 
 class Intake:
     """See the module. Times of arrival are steady, as `time.monotonic` and `time.monotonic_ns` give them.
 
     Args:
-        parameters: by the names of docs/reference.md: max_skew, state_names, joint_names, position_topic.
+        parameters: by the names of docs/reference.md: max_skew, state_names, joint_names, position_topic and, where it
+            is given, command_frame.
         contract: of the policy.
         state: whether the policy reads the contract's state.
     """
@@ -60,6 +63,7 @@ class Intake:
         self._skew = round(parameters["max_skew"] * 1e9)
         self._state_names = list(parameters["state_names"]) or list(contract.state_names)
         self._joint_names = list(parameters["joint_names"]) or [contract.action_names[i] for i in action.arm]
+        self._frame = parameters.get("command_frame") or action.frame
         self._lock = threading.Lock()
         self._last_data: dict[str, Any] = {}
         self._identical: dict[str, int] = {}
@@ -81,14 +85,17 @@ class Intake:
         newest = self.newest
         if newest is None:
             return None
-        by_stamp, by_arrival = ros_now - newest.stamp / 1e9, now - newest.arrival / 1e9
-        return by_stamp if by_stamp < 0 and -by_stamp > by_arrival else max(by_stamp, by_arrival)
+        return _age(ros_now - newest.stamp / 1e9, now - newest.arrival / 1e9)
 
-    def place_age(self, now: float) -> float | None:
-        """Of the arm's position, s; 0 where nobody is asked."""
+    def place_age(self, ros_now: float, now: float) -> float | None:
+        """Of the arm's position, s, as `age`; 0 where nobody is asked."""
         if not self.located:
             return 0.0
-        return None if self.place is None else now - self.place.arrived
+        place = self.place
+        if place is None:
+            return None
+        by_arrival = now - place.arrived
+        return _age(ros_now - place.stamp / 1e9, by_arrival) if place.stamp else by_arrival
 
     # ---------------------------------------------------------------- messages
 
@@ -119,10 +126,13 @@ class Intake:
         if (values := _positions(message, self._joint_names)) is None:
             self.drops["position"] += 1
             return
-        self.place = Place(values, None, now)
+        self.place = Place(values, None, now, stamp_of(message))
 
     def add_pose(self, message: Any, now: float) -> None:
-        """A PoseStamped that says where the tool is; now in s."""
+        """A PoseStamped that says where the tool is, in the frame of the commands; now in s."""
+        if message.header.frame_id.removeprefix("/") != self._frame:
+            self.drops["position_frame"] += 1  # of another frame, the numbers would be believed and be wrong
+            return
         p, q = message.pose.position, message.pose.orientation
         values = np.zeros(len(self.contract.action.arm))
         values[:3] = p.x, p.y, p.z
@@ -130,7 +140,7 @@ class Intake:
         if not np.isfinite(values).all() or not 0.9 < math.hypot(*turn) < 1.1:
             self.drops["position"] += 1
             return
-        self.place = Place(values, turn, now)
+        self.place = Place(values, turn, now, stamp_of(message))
 
     def _add(self, name: str, stamp: int, value: Any, arrival: int) -> list[Observation]:
         with self._lock:
@@ -145,6 +155,11 @@ class Intake:
         names = [camera.name for camera in self.contract.cameras] + ([STATE] if self.has_state else [])
         period = round(1e9 / self.contract.rate)
         return Aligner([Stream(name, self._skew, 8) for name in names], names[0], period, patience=period // 2)
+
+
+def _age(by_stamp: float, by_arrival: float) -> float:
+    """The larger; a stamp of the future is as wrong as it is far."""
+    return by_stamp if by_stamp < 0 and -by_stamp > by_arrival else max(by_stamp, by_arrival)
 
 
 def camera_topics(parameters: Mapping[str, Any], contract: Contract) -> dict[str, str]:

@@ -146,7 +146,7 @@ class Ideal:
         where, intake = self._where, self._intake
         if hasattr(message, "header"):
             stamp = stamp_of(message)
-            if stamp or topic in where.pictures or topic == where.state:  # live a position's stamp is not looked at
+            if stamp or topic in where.pictures or topic == where.state:  # a position need not have one
                 self._go_to(stamp)
         now = self._now or 0
         seen: list[Observation] = []
@@ -247,7 +247,7 @@ class Ideal:
         facts = Facts(
             instruction=bool(self._text),
             observation_age=intake.age(now, now),
-            state_age=intake.place_age(now),
+            state_age=intake.place_age(now, now),
             inference_busy=0.0 if self._thought is None else max(0.0, now - self._begun / 1e9),
             tick_gap=self._period / 1e9 if self._ticked else 0.0,
             identical=intake.identical,
