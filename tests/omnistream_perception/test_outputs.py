@@ -26,6 +26,7 @@ from omnistream.geometry.pinhole import unproject
 from omnistream.model.omnistream import OmniStream
 from omnistream.weights import save_model
 from omnistream_msgs.msg import StreamStatus
+from omnistream_perception.motion import OPTICAL_TO_BODY
 from omnistream_perception.transforms import StaticTransforms
 from omnistream_ros import images
 from omnistream_ros.testing import Graph, read_points
@@ -208,14 +209,17 @@ def test_topics_exist_only_where_the_checkpoint_can_fill_them(
     assert status.outputs == (["features"] if kind == "backbone" else ["depth", "features", "pose", "rays"])
 
 
-def test_heads_nobody_listens_to_are_not_run_but_frames_are_consumed(graph: Graph, start: Make, camera: Make) -> None:
-    start()
+def test_heads_nobody_listens_to_are_not_run_but_frames_are_consumed(
+    graph: Graph, start: Make, camera: Make, weights: dict[str, str]
+) -> None:
+    """Of a checkpoint without odometry: where there is some, the pose is followed all the time."""
+    start(weights=weights["relative"])
     source = camera()
     for _ in range(3):
         source.served()
     status = source.status(lambda s: s.frames_seen == 3, "3 frames")
     assert "heads" not in {latency.stage for latency in status.latencies}
-    depth = graph.collect(Image, f"{P}/depth")
+    depth = graph.collect(Image, f"{P}/depth_relative")
     source.served()
     graph.wait(lambda: depth, "depth")
     # A frame is seen before its heads have run, and they before they are accounted for.
@@ -230,6 +234,33 @@ def pose_of(message: Odometry) -> np.ndarray:
     p, q = message.pose.pose.position, message.pose.pose.orientation
     assert np.linalg.norm([q.x, q.y, q.z, q.w]) == pytest.approx(1)
     return rigid.from_translation_quaternion([p.x, p.y, p.z, q.x, q.y, q.z, q.w])
+
+
+@pytest.mark.parametrize("reset_first", [False, True])
+def test_who_comes_late_hears_the_pose_since_the_start(
+    graph: Graph, start: Make, camera: Make, weights: dict[str, str], reset_first: bool
+) -> None:
+    start(dtype="float32", engine="torch")
+    source = camera()
+    session = StreamSession(load_model(weights["metric"]), dtype="float32", engine="torch")
+    T_odom_segment = np.eye(4)
+    if reset_first:  # what was walked before it counts too, though nobody listened
+        pictures = [source.picture() for _ in range(3)]
+        for picture in pictures:
+            source.served(images.image_message(picture, source.header()))
+            T_odom_segment = session.step(picture).T_world_camera
+        session.reset()
+        source.stamp = 10.0
+    pictures = [source.picture() for _ in range(4)]
+    for picture in pictures[:3]:
+        source.served(images.image_message(picture, source.header()))
+    odometry = graph.collect(Odometry, f"{P}/odometry", "reliable:100")
+    source.served(images.image_message(pictures[3], source.header()))
+    graph.wait(lambda: odometry, "odometry")
+    poses = [T_odom_segment @ session.step(picture).T_world_camera for picture in pictures]
+    assert np.abs(poses[3] - np.eye(4)).max() > 1e-3
+    np.testing.assert_allclose(pose_of(odometry[0]), OPTICAL_TO_BODY @ poses[3], atol=1e-5)
+    assert odometry[0].twist.covariance[0] < 1e6  # and how it moves
 
 
 def test_odometry_continues_over_a_reset(graph: Graph, start: Make, camera: Make) -> None:

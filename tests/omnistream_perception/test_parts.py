@@ -41,11 +41,11 @@ def test_a_robot_that_drives_an_arc_is_seen_to_drive_it() -> None:
     T_base_camera = rigid.transform(OPTICAL_TO_BODY[:3, :3], [0.3, 0.1, 1.2])
     tracker = MotionTracker("base_link")
     speed, turn, radius, period = 0.8, 0.4, 2.0, 0.1
-    first = rigid.inverse(T_base_camera)  # the world is the camera at frame 0, where the base is the origin
+    T_world_base = rigid.inverse(T_base_camera)  # the world is the camera at frame 0, where the base is the origin
     for index in range(20):
         yaw = turn * period * index
         base = pose(yaw, radius * np.sin(yaw), radius * (1 - np.cos(yaw)), 0)
-        motion = tracker.update(first @ base @ T_base_camera, 5 + index * period, "camera", T_base_camera)
+        motion = tracker.update(T_world_base @ base @ T_base_camera, 5 + index * period, "camera", T_base_camera)
         np.testing.assert_allclose(motion.T_odom_child, base, atol=1e-12)
         assert motion.child_frame == "base_link"
         if index == 0:

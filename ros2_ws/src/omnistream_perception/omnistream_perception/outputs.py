@@ -120,11 +120,11 @@ class Outputs:
         self._publishers.clear()
 
     def wanted(self, calibrated: bool) -> frozenset[str]:
-        """The heads that somebody needs right now, and taps."""
+        """The heads that somebody needs right now, and taps; the pose always, where there is odometry."""
         heads = set()
         if any(map(self._heard, (DEPTH, DEPTH_RELATIVE, CONFIDENCE, POINTS))):
             heads.add("depth")
-        if self._heard(ODOMETRY) or (ODOMETRY in self._publishers and self._publishes_tf()):
+        if ODOMETRY in self._publishers:  # odometry goes on over resets from poses that nobody listened to (1% of a step)
             heads.add("pose")
         predicting = not calibrated and self._node.parameters["allow_predicted_intrinsics"]
         if predicting and any(map(self._heard, (POINTS, CAMERA_INFO))):
