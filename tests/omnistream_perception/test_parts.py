@@ -197,6 +197,37 @@ def test_calibration_of_another_size_or_uncalibrated_is_not_used() -> None:
     assert calibration.of((240, 320)) is not None
 
 
+def broken_info(field: str, index: int, value: float) -> CameraInfo:
+    info = distorted()
+    getattr(info, field)[index] = value
+    return info
+
+
+@pytest.mark.parametrize(
+    ("topic", "field", "index", "value"),
+    [
+        *(("/image", "k", index, value) for index, value in ((4, 0.0), (4, -300.0), (8, 0.0), (8, 2.0), (2, np.nan))),
+        *(("/image_rect", "p", index, value) for index, value in ((5, 0.0), (5, -250.0), (10, 0.0), (0, np.nan))),
+        ("/image", "d", 1, np.nan),
+        ("/image", "d", 0, np.inf),
+    ],
+)
+@pytest.mark.parametrize("rectify", [False, True])
+def test_calibration_that_is_none_counts_as_missing_and_that_is_said_once(
+    topic: str, field: str, index: int, value: float, rectify: bool
+) -> None:
+    """K would be a matrix without an inverse, or undistortion would make a black picture of each image."""
+    warnings = Warnings()
+    calibration = Calibration(rectify, topic, warnings)
+    calibration.update(broken_info(field, index, value))
+    for _ in range(3):
+        image, info = calibration.rectify(IMAGE, calibration.of((240, 320)))
+        assert image is IMAGE and info is None
+    assert len(warnings) == 1 and f"{field.upper()} = " in warnings[0] and "uncalibrated" in warnings[0]
+    calibration.update(distorted())
+    assert calibration.of((240, 320)) is not None
+
+
 # ------------------------------------------------------------------------------------------------ health
 
 LIMITS = {"nominal_rate": 30.0, "stale_after": 10.0, "frozen_after": 10, "latency_budget": 50.0}
