@@ -157,7 +157,8 @@ def test_an_image_that_failed_live_is_remembered_by_the_gate(
     log = RunLog(tmp_path / "logs", "see", header | {"threads": 1})
     stream = CameraStream("", session, StreamGate("index", 1.0), log)
     maker = BagMaker(tmp_path / "bag", "mcap")
-    other_size = Undistortion(Lens(tuple(K.ravel().tolist()), (-0.2, 0.05, 0.0, 0.0), "plumb_bob"), (8, 8))
+    lens = Lens(tuple(K.ravel().tolist()), (-0.2, 0.05, 0.0, 0.0), "plumb_bob")
+    undistort, other_size = Undistortion(lens, SIZE), Undistortion(lens, (8, 8))
     for milliseconds in (0, 100, 4500, 5000, 5100):
         picture = np.full((*SIZE, 3), milliseconds % 251, np.uint8)
         stamp = BEGIN * 10**9 + milliseconds * 10**6
@@ -166,7 +167,11 @@ def test_an_image_that_failed_live_is_remembered_by_the_gate(
         crc = checksum(picture.tobytes())
         with pytest.raises(InputError) if failing else contextlib.nullcontext():
             stream.take(
-                picture, stamp=stamp, crc=partial(int, crc), frame_id="a", undistort=other_size if failing else None
+                picture,
+                stamp=stamp,
+                crc=partial(int, crc),
+                frame_id="a",
+                undistort=other_size if failing else undistort,
             )
     log.close(hash={"": stream.hash.hexdigest()})
     path = tmp_path / "report.json"

@@ -8,6 +8,7 @@ import pytest
 
 from omnistream.errors import ConfigError
 from omnistream.stream.gate import DropReason, ResetReason, StreamGate
+from omnistream.stream.rectify import Lens
 
 K = np.array([[500.0, 0, 320], [0, 500, 240], [0, 0, 1]])
 SIZE = (480, 640)
@@ -58,6 +59,33 @@ def test_missing_calibration_is_no_change():
     assert gate.check(1.1, SIZE, "cam", K).action == "step"
     assert gate.check(1.2, SIZE, None, None).action == "step"
     assert gate.check(1.3, SIZE, "cam", K).action == "step"
+
+
+def lens(*D: float, model: str = "plumb_bob") -> Lens:
+    return Lens(tuple(K.ravel().tolist()), D, model)
+
+
+BENT = lens(-0.2, 0.05, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "how"),
+    [
+        (None, BENT, "began"),
+        (BENT, None, "ended"),
+        (BENT, lens(-0.3, 0.05, 0.0, 0.0), "changed"),
+        (BENT, lens(-0.2, 0.05, 0.0, 0.0, model="equidistant"), "changed"),
+        (BENT, lens(-0.2, 0.05), "changed"),
+    ],
+)
+def test_another_undistortion_resets(before, after, how):
+    """The memory holds pictures that looked otherwise."""
+    gate = StreamGate("index")
+    gate.check(1.0, SIZE, "cam", K, before)
+    verdict = gate.check(1.1, SIZE, "cam", K, after)
+    assert (verdict.action, verdict.reason) == ("reset", ResetReason.CALIBRATION_CHANGED)
+    assert verdict.detail == f"undistortion {how}"
+    assert gate.check(1.2, SIZE, "cam", K, after).action == "step"
 
 
 def test_without_stamps_only_sizes_count():
