@@ -374,6 +374,18 @@ def test_max_rate_takes_effect_at_run_time(graph: Graph, start: Make, camera: Ma
     assert source.status(lambda s: s.frames_processed == 4, "4 processed") and status.segment == 0
 
 
+def test_images_that_are_not_used_are_no_pause(start: Make, camera: Make) -> None:
+    """`max_rate` takes one every two seconds, `max_gap` is one."""
+    monitor = start(max_rate=0.5)._cameras[""].monitor
+    source = camera(rate=5.0)
+    for _ in range(22):
+        before = monitor.processed + sum(monitor.drops.values())
+        source.send()
+        source.graph.wait(lambda before=before: monitor.processed + sum(monitor.drops.values()) > before, "a decision")
+    status = source.status(lambda s: s.frames_processed == 3, "3 processed")
+    assert (status.segment, status.frames_seen) == (0, 3)
+
+
 def test_frames_written_with_a_slash_as_in_ros_1_are_found(graph: Graph) -> None:
     transforms = StaticTransforms(graph.node)
     mount = TransformStamped(header=Header(frame_id="/base_link"), child_frame_id="camera")

@@ -47,6 +47,24 @@ def test_resets(event, reason):
     assert gate.check(event[0] + 0.1, *event[1:]).action == "step"  # the new normal
 
 
+def test_frames_that_came_and_were_not_used_are_no_gap():
+    gate = StreamGate("index", max_gap=0.5)
+    gate.heard(0.5)  # before the first frame there is nothing to pause
+    gate.check(1.0, SIZE)
+    for stamp in (1.4, 1.8, 1.6, 2.2):
+        gate.heard(stamp)
+    assert gate.check(2.6, SIZE).action == "step"
+    gate.heard(3.0)
+    gate.heard(4.0)  # nothing for a second
+    assert gate.check(4.1, SIZE).reason == ResetReason.GAP
+    assert gate.check(4.2, SIZE).action == "step"
+    gate.heard(4.3)
+    assert gate.check(5.0, SIZE).reason == ResetReason.GAP
+    gate.heard(9.0)
+    gate.reset()
+    assert gate.check(5.1, SIZE).action == "step"
+
+
 def test_a_gap_is_only_time_under_stamps():
     gate = StreamGate("stamps", max_gap=1.0)
     gate.check(1.0, SIZE)

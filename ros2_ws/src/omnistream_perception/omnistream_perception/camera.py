@@ -146,6 +146,8 @@ class Camera:
 
     def process(self, arrivals: list[Arrival]) -> None:
         """Uses the newest of `arrivals` (newest first) that is good; the others are superseded."""
+        for older in reversed(arrivals[1:]):
+            self._heard(older)
         for index, arrival in enumerate(arrivals):
             try:
                 used = self._process(arrival)
@@ -157,8 +159,10 @@ class Camera:
                     self.monitor.dropped(DropReason.SUPERSEDED)
                 return
 
-    def unused(self, reason: DropReason) -> None:
+    def unused(self, reason: DropReason, arrival: Arrival) -> None:
         """An image had to go before the worker came to it."""
+        if reason is DropReason.SUPERSEDED:
+            self._heard(arrival)
         self.monitor.dropped(reason)
 
     def reset(self, reason: ResetReason, stamp_ns: int | None = None) -> None:
@@ -185,6 +189,7 @@ class Camera:
         stamp = images.stamp_to_seconds(message.header.stamp)
         rate = self._node.parameters["max_rate"]
         if rate and 0 < stamp - self._last_stamp < RATE_SLACK / rate:
+            self._heard(arrival)
             self.monitor.dropped(DropReason.RATE_LIMIT)
             return False
         start = time.perf_counter()
@@ -214,6 +219,10 @@ class Camera:
         before = decoded - start + taken.prepare_ms / 1e3
         self._record(taken.result, before, time.perf_counter() - stepped, time.monotonic() - arrival.time)
         return True
+
+    def _heard(self, arrival: Arrival) -> None:
+        """It is not used, but it is no pause either: a model slower than `max_gap` must not reset at each image."""
+        self.stream.heard(images.stamp_to_ns(arrival.message.header.stamp))
 
     def _take(self, image: NDArray[np.uint8], message: Image | CompressedImage) -> tuple[Taken, CameraInfo | None]:
         size = (image.shape[0], image.shape[1])

@@ -68,8 +68,8 @@ class PerceptionNode(ManagedNode):
         self._worker: Worker[Arrival] = Worker(
             "perception",
             lambda camera, arrivals: self._cameras[camera].process(arrivals),
-            evicted=lambda camera, _: self._cameras[camera].unused(DropReason.SUPERSEDED),
-            stopped=lambda camera, _: self._cameras[camera].unused(DropReason.INACTIVE),
+            evicted=lambda camera, arrival: self._cameras[camera].unused(DropReason.SUPERSEDED, arrival),
+            stopped=lambda camera, arrival: self._cameras[camera].unused(DropReason.INACTIVE, arrival),
         )
         self._static_transforms: StaticTransforms | None = None
         self._transform_publisher: TransformPublisher | None = None

@@ -144,7 +144,8 @@ TIME = (
     ParameterSpec(
         "max_gap",
         1.0,
-        "A longer pause between two images resets the stream under time_base index; under stamps it is kept.",
+        "No image for longer resets the stream under time_base index; under stamps it is kept. Images that came and were "
+        "not used (max_rate, a slow model) are no pause.",
         unit="s",
         minimum=0.001,
         maximum=1e6,

@@ -162,7 +162,8 @@ class SeeingAgain:
             stamp=event["stamp"],
             frame_id=event["frame_id"],
             K=_matrix(event["K"]),
-            lens=_lens(event.get("lens")),  # logs of older versions do not say so
+            lens=_lens(event.get("lens")),  # logs of older versions say neither
+            paused=event.get("paused"),
             reset=bool(event["reset"]),
         )
         if event["reset"]:
@@ -189,6 +190,7 @@ class SeeingAgain:
                 undistort=self._undistortion(event["lens"], (image.shape[0], image.shape[1])),
                 want=event["want"],
                 on_reset=lambda reason, _: resets.append(str(reason)),
+                paused=event.get("paused"),
             )
         seen.resets.update(resets)
         if taken.result is None:
