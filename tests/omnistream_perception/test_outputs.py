@@ -307,12 +307,13 @@ def test_odometry_of_the_base_by_parameter_and_its_transform(graph: Graph, start
 
 
 def test_extrinsic_from_static_transforms(graph: Graph, start: Make, camera: Make) -> None:
-    start(base_frame="base_link")
+    start(base_frame="base_link", publish_tf=True)
     odometry = graph.collect(Odometry, f"{P}/odometry", "reliable:100")
+    transforms = graph.collect(TFMessage, "/tf", "reliable:100", connect=False)
     source = camera()
     source.served()
-    graph.wait(lambda: odometry, "odometry")
-    assert odometry[0].child_frame_id == "camera_optical"  # not known yet: the camera's own motion
+    status = source.status(lambda s: "no odometry" in s.detail, "what is missing")  # the camera's own is another body's
+    assert "'camera_optical' in 'base_link' is not known" in status.detail
     mount = TransformStamped(child_frame_id="mast")
     mount.header.frame_id, mount.transform.translation.z = "base_link", 1.0
     optical = TransformStamped(child_frame_id="camera_optical")
@@ -323,9 +324,16 @@ def test_extrinsic_from_static_transforms(graph: Graph, start: Make, camera: Mak
 
     def of_the_base() -> bool:
         source.served()
-        return odometry[-1].child_frame_id == "base_link"
+        return bool(odometry and transforms)
 
     graph.wait(of_the_base, "odometry of the base")
+    assert {message.child_frame_id for message in odometry} == {"base_link"}
+    assert {message.transforms[0].child_frame_id for message in transforms} == {"base_link"}
+    assert source.status(lambda s: "no odometry" not in s.detail, "that nothing is missing")
+    count = len(odometry)
+    source.served(frame="another_optical")  # of which /tf_static does not tell
+    source.status(lambda s: "'another_optical' in 'base_link' is not known" in s.detail, "what is missing")
+    assert len(odometry) == count
 
 
 # ------------------------------------------------------------------------------------------------ several cameras

@@ -84,7 +84,9 @@ class Camera:
         self._static_transforms = static_transforms
         self._transform_publisher = transform_publisher
         self._T_base_camera = settings.T_base_camera
-        self._said_no_extrinsic = False
+        self._looked_up_of = ""  # the frame whose extrinsic was found on /tf_static
+        self.missing = ""
+        """Why there is no odometry at present, a sentence; '' where nothing is missing."""
         parameters = node.parameters
         gate = StreamGate(parameters["time_base"], parameters["max_gap"])
         self.stream = CameraStream(settings.name, session, gate, log)
@@ -254,17 +256,28 @@ class Camera:
         if result.T_world_camera is None:
             return None
         frame = message.header.frame_id
-        if self.settings.base_frame and self._T_base_camera is None:
-            if self._static_transforms is not None:
-                self._T_base_camera = self._static_transforms.lookup(self.settings.base_frame, frame)
-            if self._T_base_camera is None and not self._said_no_extrinsic:
-                self._said_no_extrinsic = True
-                self._node.get_logger().warning(
-                    f"{self.topic}: the pose of {frame!r} in {self.settings.base_frame!r} is not known (neither "
-                    f"base_to_camera nor /tf_static tells); odometry is that of {frame!r} until it is"
-                )
+        self._find_extrinsic(frame)
         stamp = images.stamp_to_seconds(message.header.stamp)
         return self.motion.update(result.T_world_camera, stamp, frame, self._T_base_camera)
+
+    def _find_extrinsic(self, frame: str) -> None:
+        """Of images of `frame`: as configured, or from /tf_static, once for each frame."""
+        base = self.settings.base_frame
+        if not base or self.settings.T_base_camera is not None:
+            return
+        if self._T_base_camera is None or self._looked_up_of != frame:
+            transforms = self._static_transforms
+            self._T_base_camera = None if transforms is None else transforms.lookup(base, frame)
+            self._looked_up_of = frame
+        missing = ""
+        if self._T_base_camera is None:
+            missing = (
+                f"the pose of {frame!r} in {base!r} is not known (neither base_to_camera nor /tf_static tells): no "
+                "odometry until it is"
+            )
+        if missing and missing != self.missing:
+            self._node.get_logger().warning(f"{self.topic}: {missing}")
+        self.missing = missing
 
     def _note(self, message: Image | CompressedImage) -> None:
         """Remembers the frame for status and for telling a frozen camera; comparing arrays of bytes is a memcmp."""

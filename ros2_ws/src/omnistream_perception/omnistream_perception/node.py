@@ -265,7 +265,7 @@ class PerceptionNode(ManagedNode):
         if self._is_stale(camera):
             silence = camera.monitor.silence()
             return StreamStatus.STATE_STALE, f"no image on {camera.topic} for {silence:.1f} s"
-        detail = [self._loaded.description, camera.limits]
+        detail = [self._loaded.description, camera.limits, camera.missing]
         return StreamStatus.STATE_ACTIVE, "; ".join(part for part in detail if part)
 
     def _is_stale(self, camera: Camera) -> bool:

@@ -124,7 +124,9 @@ class Outputs:
         heads = set()
         if any(map(self._heard, (DEPTH, DEPTH_RELATIVE, CONFIDENCE, POINTS))):
             heads.add("depth")
-        if ODOMETRY in self._publishers:  # odometry goes on over resets from poses that nobody listened to (1% of a step)
+        if (
+            ODOMETRY in self._publishers
+        ):  # odometry goes on over resets from poses that nobody listened to (1% of a step)
             heads.add("pose")
         predicting = not calibrated and self._node.parameters["allow_predicted_intrinsics"]
         if predicting and any(map(self._heard, (POINTS, CAMERA_INFO))):

@@ -314,7 +314,8 @@ CAMERA = (
     ParameterSpec(
         "base_to_camera",
         (),
-        "Pose of the camera's optical frame in base_frame: x y z qx qy qz qw. Empty: from /tf_static.",
+        "Pose of the camera's optical frame in base_frame: x y z qx qy qz qw. Empty: from /tf_static, by the images' "
+        "frame_id; until that tells it there is no odometry.",
         unit="m",
         item_type=float,
         check=_pose_problem,

@@ -6,6 +6,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from omnistream.geometry import rigid
+
 
 class SegmentedOdometry:
     """After a reset the world is the new frame 0; odometry goes on from the last pose and counts a new segment."""
@@ -22,6 +24,12 @@ class SegmentedOdometry:
         """
         self._last = self._T_odom_segment @ T_world_camera
         return self._last
+
+    def change_camera(self, T_before_now: NDArray[np.float64]) -> None:
+        """The segment is another camera's on the same body, which stood there in the one before: the body goes on."""
+        T_now_before = rigid.inverse(T_before_now)
+        self._T_odom_segment = T_now_before @ self._T_odom_segment @ T_before_now
+        self._last = T_now_before @ self._last @ T_before_now
 
     def new_segment(self) -> None:
         """The stream was reset."""
