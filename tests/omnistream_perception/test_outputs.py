@@ -355,6 +355,35 @@ def test_two_cameras_share_an_engine_and_have_a_stream_each(graph: Graph, start:
     assert sessions[0].engine is sessions[1].engine
 
 
+def test_each_camera_has_an_odometry_frame_of_its_own(graph: Graph, start: Make, camera: Make) -> None:
+    start(cameras=["front", "wrist"], publish_tf=True)
+    heard = {name: graph.collect(Odometry, f"{P}/{name}/odometry", "reliable:100") for name in ("front", "wrist")}
+    for name, messages in heard.items():
+        source = camera(topic=f"/{name}/image_raw", node=f"{P}/{name}")
+        source.served(frame=f"{name}_optical")
+        graph.wait(lambda messages=messages: messages, f"odometry of {name}")
+        assert (messages[0].header.frame_id, messages[0].child_frame_id) == (f"{name}_odom", f"{name}_optical")
+
+
+def test_one_base_does_not_get_a_transform_from_each_camera(graph: Graph, start: Make, camera: Make) -> None:
+    pose = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]
+    given: dict[str, Any] = {"cameras": ["front", "wrist"]}
+    for name in given["cameras"]:
+        given |= {f"cameras__{name}__base_frame": "base_link", f"cameras__{name}__base_to_camera": pose}
+    node = start(name="refused", wait=False, publish_tf=True, **given)
+    graph.wait(lambda: node.fault, "configure to be refused")
+    assert "publish_tf" in node.fault and "base_link" in node.fault
+    start(**given)
+    odometry = graph.collect(Odometry, f"{P}/front/odometry", "reliable:100")
+    transforms = graph.collect(TFMessage, "/tf", "reliable:100", connect=False)
+    assert graph.set_parameter(P, "publish_tf", True).successful
+    source = camera(topic="/front/image_raw", node=f"{P}/front")
+    for _ in range(3):
+        source.served()
+    graph.wait(lambda: len(odometry) == 3, "odometry")
+    assert not transforms
+
+
 # ------------------------------------------------------------------------------------------------ QoS
 
 

@@ -313,7 +313,9 @@ class Camera:
     def _make_outputs(self) -> None:
         relative = self._node.parameters["allow_relative"]
         topics, self.limits = topics_of(self.session.outputs, self.session.scale, relative)
-        self.outputs = Outputs(self._node, self.settings.prefix, topics, self._transform_publisher)
+        self.outputs = Outputs(
+            self._node, self.settings.prefix, topics, self.settings.odom_frame, self._transform_publisher
+        )
 
 
 def _why(message: Image | CompressedImage) -> DropReason:

@@ -118,12 +118,12 @@ class CameraStream:
                 self._begin(ResetReason.STREAM_FULL, str(error), on_reset)
                 result = self.session.step(shown, seconds, want, K)
         except Exception as error:  # gate and resets remember the image all the same
-            seen = {"size": list(image.shape[:2]), "frame_id": frame_id, "K": K, "lens": _plain(lens)}
+            seen: dict[str, Any] = {"size": list(image.shape[:2]), "frame_id": frame_id, "K": K, "lens": _plain(lens)}
             seen |= {"paused": paused, "reset": self._reset_by}
             self._write("failed", stamp=stamp, **seen, detail=f"{type(error).__name__}: {error}")
             raise
         if self._log is not None:
-            given = {"stamp": stamp, "crc": crc(), "frame_id": frame_id, "K": K}
+            given: dict[str, Any] = {"stamp": stamp, "crc": crc(), "frame_id": frame_id, "K": K}
             given |= {"lens": _plain(lens), "want": sorted(want), "paused": paused}
             self.add_to_hash(result)
             self._write("image", **given, reset=self._reset_by, result=result_digest(result))

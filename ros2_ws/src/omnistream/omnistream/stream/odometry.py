@@ -20,7 +20,7 @@ class SegmentedOdometry:
     def update(self, T_world_camera: NDArray[np.float64]) -> NDArray[np.float64]:
         """Pose in the stream's world, as a `StepResult` has it -> `T_odom_camera` [4, 4].
 
-        A segment's frame 0, whose pose is the identity, lies on the last pose known; which frames were told is the same.
+        A segment's frame 0, whose pose is the identity, lies on the last pose known, whether frame 0 was told or not.
         """
         self._last = self._T_odom_segment @ T_world_camera
         return self._last
