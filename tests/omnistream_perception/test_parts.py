@@ -162,6 +162,20 @@ def test_unknown_distortion_model_is_refused_by_name() -> None:
         Rectifier(info, (240, 320))
 
 
+@pytest.mark.parametrize(
+    ("model", "known", "count"), [("rational_polynomial", 8, 12), ("rational_polynomial", 8, 14), ("plumb_bob", 5, 8)]
+)
+def test_coefficients_that_are_not_understood_are_not_cut_off(model: str, known: int, count: int) -> None:
+    """OpenCV writes 12 (thin prism) or 14 (tilted sensor) of them under the same name."""
+    d = [-0.2, 0.05] + [0.0] * (count - 2)
+    info = camera_info_message(K, 320, 240, HEADER, D=d, distortion_model=model)
+    Rectifier(info, (240, 320))  # zeros say nothing
+    d[known] = 0.01
+    info = camera_info_message(K, 320, 240, HEADER, D=d, distortion_model=model)
+    with pytest.raises(InputError, match=f"{model} has {count} coefficients"):
+        Rectifier(info, (240, 320))
+
+
 # ------------------------------------------------------------------------------------------------ calibration
 
 
