@@ -91,8 +91,8 @@ class PerceptionNode(ManagedNode):
             shared = shared_bases(settings)
             if shared and parameters["publish_tf"]:
                 raise ConfigError(
-                    f"publish_tf is on and several cameras have base_frame {', '.join(sorted(shared))}, which would get "
-                    "a parent from each; set base_frame of one of them, or publish_tf false"
+                    f"publish_tf is on and several cameras have base_frame {', '.join(sorted(shared))}, which would "
+                    "get a parent from each; set base_frame of one of them, or publish_tf false"
                 )
             self._loaded = models.load(parameters["weights"], parameters["policy"], self.names, self._settings)
             self.get_logger().info(f"model: {self._loaded.description}; memory: {self._loaded.memory}")
