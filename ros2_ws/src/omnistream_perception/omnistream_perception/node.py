@@ -202,8 +202,9 @@ class PerceptionNode(ManagedNode):
             self._say_limits()
             return f"loaded {new.description}; {new.memory}"
 
-        response.success, response.message = self._controlled(change)
-        response.model_hash = "" if self._loaded is None else self._loaded.session.model_hash
+        with self._control:  # a cleanup in between would take the model away
+            response.success, response.message = self._controlled(change)
+            response.model_hash = "" if self._loaded is None else self._loaded.session.model_hash
         return response
 
     def _controlled(self, change: Callable[[], str]) -> tuple[bool, str]:
