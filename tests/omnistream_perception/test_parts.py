@@ -302,6 +302,13 @@ def test_latency_is_judged_by_the_budget(latencies: list[float], level: Level, w
     assert (report.level, report.message) == (level, word)
 
 
+def test_latencies_of_a_replaced_model_are_forgotten() -> None:
+    monitor = monitor_with([80.0] * 100)
+    monitor.model_replaced()
+    monitor.latencies["total"].add(20.0)
+    assert monitor.stream_report(LIMITS, active=True).level is Level.OK
+
+
 def test_wrong_rate_and_new_unusable_images_warn_and_expected_drops_do_not() -> None:
     now = [0.0]
     monitor = monitor_with([])

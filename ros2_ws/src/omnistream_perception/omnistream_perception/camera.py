@@ -183,6 +183,7 @@ class Camera:
             if active:
                 self.outputs.enable()
         self._failures = 0
+        self.monitor.model_replaced()
         self._begin_segment(reason, None)
 
     def _process(self, arrival: Arrival) -> bool:
