@@ -175,6 +175,23 @@ def test_new_calibration_resets_and_the_same_one_again_does_not(start: Make, cam
     assert_reset(source, StreamStatus.RESET_CALIBRATION_CHANGED, message)
 
 
+def test_undistortion_that_begins_or_changes_resets(start: Make, camera: Make) -> None:
+    """image_transport drivers send the first CameraInfo after the first image."""
+    node: PerceptionNode = start(rectify="auto")
+    calibration = node._cameras[""]._calibration
+    source = camera()
+    source.served()
+    source.calibrate(D=[-0.2, 0.05, 0, 0, 0])
+    source.graph.wait(lambda: calibration.of((64, 64)), "the calibration")
+    assert_reset(source, StreamStatus.RESET_CALIBRATION_CHANGED, source.served())
+    source.served()
+    source.calibrate(D=[-0.3, 0.05, 0, 0, 0])  # the same K
+    source.graph.wait(lambda: calibration.of((64, 64)).d[0] == -0.3, "the new lens")
+    source.served()
+    status = source.status(lambda s: s.segment == 2 and s.frames_seen == 1, "another reset")
+    assert status.last_reset_reason == StreamStatus.RESET_CALIBRATION_CHANGED
+
+
 def test_full_policy_resets_when_it_is_full(start: Make, camera: Make) -> None:
     start(policy="full:3")
     source = camera()

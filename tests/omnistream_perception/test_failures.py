@@ -235,3 +235,20 @@ def test_the_newest_image_wins_when_the_model_is_slow(failing: tuple[Any, Faults
     source.drops("superseded", 5)
     source.graph.wait(lambda: len(source.features) == 3, "the newest image to be served")
     assert [feature.header for feature in source.features[1:]] == [first.header, sent[-1].header]
+
+
+def test_a_model_slower_than_max_gap_does_not_reset(failing: tuple[Any, Faults], camera: Make) -> None:
+    """Images come every 0.4 s, also those that have to go before the worker comes to them; a step takes 2.8 s."""
+    _, engine = failing
+    source = camera(rate=2.5)
+    source.served()
+    engine.hold.clear()
+    source.send()
+    assert engine.waiting.wait(5)
+    for _ in range(7):
+        source.send()
+    source.graph.wait(lambda: source.statuses[-1].frames_received == 9, "all images to arrive")
+    engine.hold.set()
+    source.drops("superseded", 6)
+    status = source.status(lambda s: s.frames_processed == 3, "3 images processed")
+    assert (status.segment, status.frames_seen) == (0, 3)

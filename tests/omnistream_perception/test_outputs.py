@@ -26,6 +26,7 @@ from omnistream.geometry.pinhole import unproject
 from omnistream.model.omnistream import OmniStream
 from omnistream.weights import save_model
 from omnistream_msgs.msg import StreamStatus
+from omnistream_perception.motion import OPTICAL_TO_BODY
 from omnistream_perception.transforms import StaticTransforms
 from omnistream_ros import images
 from omnistream_ros.testing import Graph, read_points
@@ -208,14 +209,17 @@ def test_topics_exist_only_where_the_checkpoint_can_fill_them(
     assert status.outputs == (["features"] if kind == "backbone" else ["depth", "features", "pose", "rays"])
 
 
-def test_heads_nobody_listens_to_are_not_run_but_frames_are_consumed(graph: Graph, start: Make, camera: Make) -> None:
-    start()
+def test_heads_nobody_listens_to_are_not_run_but_frames_are_consumed(
+    graph: Graph, start: Make, camera: Make, weights: dict[str, str]
+) -> None:
+    """Of a checkpoint without odometry: where there is some, the pose is followed all the time."""
+    start(weights=weights["relative"])
     source = camera()
     for _ in range(3):
         source.served()
     status = source.status(lambda s: s.frames_seen == 3, "3 frames")
     assert "heads" not in {latency.stage for latency in status.latencies}
-    depth = graph.collect(Image, f"{P}/depth")
+    depth = graph.collect(Image, f"{P}/depth_relative")
     source.served()
     graph.wait(lambda: depth, "depth")
     # A frame is seen before its heads have run, and they before they are accounted for.
@@ -230,6 +234,33 @@ def pose_of(message: Odometry) -> np.ndarray:
     p, q = message.pose.pose.position, message.pose.pose.orientation
     assert np.linalg.norm([q.x, q.y, q.z, q.w]) == pytest.approx(1)
     return rigid.from_translation_quaternion([p.x, p.y, p.z, q.x, q.y, q.z, q.w])
+
+
+@pytest.mark.parametrize("reset_first", [False, True])
+def test_who_comes_late_hears_the_pose_since_the_start(
+    graph: Graph, start: Make, camera: Make, weights: dict[str, str], reset_first: bool
+) -> None:
+    start(dtype="float32", engine="torch")
+    source = camera()
+    session = StreamSession(load_model(weights["metric"]), dtype="float32", engine="torch")
+    T_odom_segment = np.eye(4)
+    if reset_first:  # what was walked before it counts too, though nobody listened
+        pictures = [source.picture() for _ in range(3)]
+        for picture in pictures:
+            source.served(images.image_message(picture, source.header()))
+            T_odom_segment = session.step(picture).T_world_camera
+        session.reset()
+        source.stamp = 10.0
+    pictures = [source.picture() for _ in range(4)]
+    for picture in pictures[:3]:
+        source.served(images.image_message(picture, source.header()))
+    odometry = graph.collect(Odometry, f"{P}/odometry", "reliable:100")
+    source.served(images.image_message(pictures[3], source.header()))
+    graph.wait(lambda: odometry, "odometry")
+    poses = [T_odom_segment @ session.step(picture).T_world_camera for picture in pictures]
+    assert np.abs(poses[3] - np.eye(4)).max() > 1e-3
+    np.testing.assert_allclose(pose_of(odometry[0]), OPTICAL_TO_BODY @ poses[3], atol=1e-5)
+    assert odometry[0].twist.covariance[0] < 1e6  # and how it moves
 
 
 def test_odometry_continues_over_a_reset(graph: Graph, start: Make, camera: Make) -> None:
@@ -276,12 +307,13 @@ def test_odometry_of_the_base_by_parameter_and_its_transform(graph: Graph, start
 
 
 def test_extrinsic_from_static_transforms(graph: Graph, start: Make, camera: Make) -> None:
-    start(base_frame="base_link")
+    start(base_frame="base_link", publish_tf=True)
     odometry = graph.collect(Odometry, f"{P}/odometry", "reliable:100")
+    transforms = graph.collect(TFMessage, "/tf", "reliable:100", connect=False)
     source = camera()
     source.served()
-    graph.wait(lambda: odometry, "odometry")
-    assert odometry[0].child_frame_id == "camera_optical"  # not known yet: the camera's own motion
+    status = source.status(lambda s: "no odometry" in s.detail, "what is missing")  # the camera's own is another body's
+    assert "'camera_optical' in 'base_link' is not known" in status.detail
     mount = TransformStamped(child_frame_id="mast")
     mount.header.frame_id, mount.transform.translation.z = "base_link", 1.0
     optical = TransformStamped(child_frame_id="camera_optical")
@@ -292,9 +324,16 @@ def test_extrinsic_from_static_transforms(graph: Graph, start: Make, camera: Mak
 
     def of_the_base() -> bool:
         source.served()
-        return odometry[-1].child_frame_id == "base_link"
+        return bool(odometry and transforms)
 
     graph.wait(of_the_base, "odometry of the base")
+    assert {message.child_frame_id for message in odometry} == {"base_link"}
+    assert {message.transforms[0].child_frame_id for message in transforms} == {"base_link"}
+    assert source.status(lambda s: "no odometry" not in s.detail, "that nothing is missing")
+    count = len(odometry)
+    source.served(frame="another_optical")  # of which /tf_static does not tell
+    source.status(lambda s: "'another_optical' in 'base_link' is not known" in s.detail, "what is missing")
+    assert len(odometry) == count
 
 
 # ------------------------------------------------------------------------------------------------ several cameras
@@ -314,6 +353,35 @@ def test_two_cameras_share_an_engine_and_have_a_stream_each(graph: Graph, start:
     assert status.camera == "wrist"
     sessions = [node._cameras[name].session for name in ("front", "wrist")]
     assert sessions[0].engine is sessions[1].engine
+
+
+def test_each_camera_has_an_odometry_frame_of_its_own(graph: Graph, start: Make, camera: Make) -> None:
+    start(cameras=["front", "wrist"], publish_tf=True)
+    heard = {name: graph.collect(Odometry, f"{P}/{name}/odometry", "reliable:100") for name in ("front", "wrist")}
+    for name, messages in heard.items():
+        source = camera(topic=f"/{name}/image_raw", node=f"{P}/{name}")
+        source.served(frame=f"{name}_optical")
+        graph.wait(lambda messages=messages: messages, f"odometry of {name}")
+        assert (messages[0].header.frame_id, messages[0].child_frame_id) == (f"{name}_odom", f"{name}_optical")
+
+
+def test_one_base_does_not_get_a_transform_from_each_camera(graph: Graph, start: Make, camera: Make) -> None:
+    pose = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]
+    given: dict[str, Any] = {"cameras": ["front", "wrist"]}
+    for name in given["cameras"]:
+        given |= {f"cameras__{name}__base_frame": "base_link", f"cameras__{name}__base_to_camera": pose}
+    node = start(name="refused", wait=False, publish_tf=True, **given)
+    graph.wait(lambda: node.fault, "configure to be refused")
+    assert "publish_tf" in node.fault and "base_link" in node.fault
+    start(**given)
+    odometry = graph.collect(Odometry, f"{P}/front/odometry", "reliable:100")
+    transforms = graph.collect(TFMessage, "/tf", "reliable:100", connect=False)
+    assert graph.set_parameter(P, "publish_tf", True).successful
+    source = camera(topic="/front/image_raw", node=f"{P}/front")
+    for _ in range(3):
+        source.served()
+    graph.wait(lambda: len(odometry) == 3, "odometry")
+    assert not transforms
 
 
 # ------------------------------------------------------------------------------------------------ QoS
@@ -341,6 +409,18 @@ def test_max_rate_takes_effect_at_run_time(graph: Graph, start: Make, camera: Ma
         graph.wait(lambda before=before: monitor.processed + sum(monitor.drops.values()) > before, "a decision")
     status = source.drops("rate_limit", 6)
     assert source.status(lambda s: s.frames_processed == 4, "4 processed") and status.segment == 0
+
+
+def test_images_that_are_not_used_are_no_pause(start: Make, camera: Make) -> None:
+    """`max_rate` takes one every two seconds, `max_gap` is one."""
+    monitor = start(max_rate=0.5)._cameras[""].monitor
+    source = camera(rate=5.0)
+    for _ in range(22):
+        before = monitor.processed + sum(monitor.drops.values())
+        source.send()
+        source.graph.wait(lambda before=before: monitor.processed + sum(monitor.drops.values()) > before, "a decision")
+    status = source.status(lambda s: s.frames_processed == 3, "3 processed")
+    assert (status.segment, status.frames_seen) == (0, 3)
 
 
 def test_frames_written_with_a_slash_as_in_ros_1_are_found(graph: Graph) -> None:

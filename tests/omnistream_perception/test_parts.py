@@ -41,13 +41,13 @@ def test_a_robot_that_drives_an_arc_is_seen_to_drive_it() -> None:
     T_base_camera = rigid.transform(OPTICAL_TO_BODY[:3, :3], [0.3, 0.1, 1.2])
     tracker = MotionTracker("base_link")
     speed, turn, radius, period = 0.8, 0.4, 2.0, 0.1
-    first = rigid.inverse(T_base_camera)  # the world is the camera at frame 0, where the base is the origin
+    T_world_base = rigid.inverse(T_base_camera)  # the world is the camera at frame 0, where the base is the origin
     for index in range(20):
         yaw = turn * period * index
         base = pose(yaw, radius * np.sin(yaw), radius * (1 - np.cos(yaw)), 0)
-        motion = tracker.update(first @ base @ T_base_camera, 5 + index * period, "camera", T_base_camera)
+        motion = tracker.update(T_world_base @ base @ T_base_camera, 5 + index * period, "camera", T_base_camera)
+        assert motion is not None and motion.child_frame == "base_link"
         np.testing.assert_allclose(motion.T_odom_child, base, atol=1e-12)
-        assert motion.child_frame == "base_link"
         if index == 0:
             assert motion.twist is None
             continue
@@ -61,19 +61,52 @@ def test_without_an_extrinsic_the_camera_moves_in_a_frame_with_z_up() -> None:
     forward = rigid.transform(np.eye(3), [0.1, -0.2, 1.0])  # optical: right, down, forward
     tracker.update(np.eye(4), 1.0, "camera", None)
     motion = tracker.update(forward, 2.0, "camera", None)
+    assert motion is not None
     np.testing.assert_allclose(motion.T_odom_child[:3, 3], [1.0, -0.1, 0.2], atol=1e-12)
     assert motion.child_frame == "camera"
 
 
+def test_the_base_is_not_told_of_before_its_camera_is_known_and_then_since_the_start() -> None:
+    T_base_camera = rigid.transform(OPTICAL_TO_BODY[:3, :3], [0.3, 0.1, 1.2])
+    tracker = MotionTracker("base_link")
+    bases = [pose(0.1 * i, 0.2 * i, 0.05 * i, 0) for i in range(4)]
+    views = [rigid.inverse(T_base_camera) @ base @ T_base_camera for base in bases]
+    for index in range(3):
+        assert tracker.update(views[index], float(index), "camera", None) is None
+    motion = tracker.update(views[3], 3.0, "camera", T_base_camera)
+    assert motion is not None and motion.twist is None
+    np.testing.assert_allclose(motion.T_odom_child, bases[3], atol=1e-12)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_the_base_goes_on_where_it_was_when_another_camera_takes_over(late: bool) -> None:
+    """late: the extrinsic of the other camera is not known at its first image."""
+    front = rigid.transform(OPTICAL_TO_BODY[:3, :3], [0.3, 0.1, 1.2])
+    left = rigid.transform(pose(np.pi / 2, 0, 0, 0)[:3, :3] @ OPTICAL_TO_BODY[:3, :3], [0.0, 0.4, 0.8])
+    tracker = MotionTracker("base_link")
+    bases = [pose(0.3 * i, 0.2 * i, 0.05 * i, 0) for i in range(6)]
+    for index in range(3):
+        tracker.update(rigid.inverse(front) @ bases[index] @ front, float(index), "front", front)
+    tracker.new_segment()
+    for index in range(2, 6):  # the new world is the other camera where the base was left
+        T_world_camera = rigid.inverse(left) @ rigid.inverse(bases[2]) @ bases[index] @ left
+        known = None if late and index == 2 else left
+        motion = tracker.update(T_world_camera, 1.0 + index, "left", known)
+        assert (motion is None) == (known is None)
+        if motion is not None:
+            np.testing.assert_allclose(motion.T_odom_child, bases[index], atol=1e-12)
+
+
 def test_covariance_is_never_zero_and_an_unknown_speed_is_uncertain() -> None:
     tracker = MotionTracker("")
-    first = odometry_message(tracker.update(np.eye(4), 1.0, "camera", None), HEADER, "odom", 0.05, 0.02)
-    second = odometry_message(tracker.update(np.eye(4), 1.5, "camera", None), HEADER, "odom", 0.05, 0.02)
+    motions = [tracker.update(np.eye(4), stamp, "camera", None) for stamp in (1.0, 1.5)]
+    first, second = (odometry_message(motion, HEADER, "odom", 0.05, 0.02) for motion in motions if motion is not None)
     np.testing.assert_allclose(np.diag(first.pose.covariance.reshape(6, 6)), [0.0025] * 3 + [0.0004] * 3)
     assert np.diag(first.twist.covariance.reshape(6, 6)).min() >= 1e6
     np.testing.assert_allclose(np.diag(second.twist.covariance.reshape(6, 6)), [0.02] * 3 + [0.0032] * 3)
     tracker.new_segment()
-    assert tracker.update(np.eye(4), 2.0, "camera", None).twist is None
+    third = tracker.update(np.eye(4), 2.0, "camera", None)
+    assert third is not None and third.twist is None
 
 
 # ------------------------------------------------------------------------------------------------ undistortion
@@ -126,6 +159,20 @@ def test_rectified_image_is_what_a_pinhole_would_have_seen(model: str, d: list[f
 def test_unknown_distortion_model_is_refused_by_name() -> None:
     info = camera_info_message(K, 320, 240, HEADER, D=[0.1], distortion_model="kannala9")
     with pytest.raises(InputError, match="'kannala9'"):
+        Rectifier(info, (240, 320))
+
+
+@pytest.mark.parametrize(
+    ("model", "known", "count"), [("rational_polynomial", 8, 12), ("rational_polynomial", 8, 14), ("plumb_bob", 5, 8)]
+)
+def test_coefficients_that_are_not_understood_are_not_cut_off(model: str, known: int, count: int) -> None:
+    """OpenCV writes 12 (thin prism) or 14 (tilted sensor) of them under the same name."""
+    d = [-0.2, 0.05] + [0.0] * (count - 2)
+    info = camera_info_message(K, 320, 240, HEADER, D=d, distortion_model=model)
+    Rectifier(info, (240, 320))  # zeros say nothing
+    d[known] = 0.01
+    info = camera_info_message(K, 320, 240, HEADER, D=d, distortion_model=model)
+    with pytest.raises(InputError, match=f"{model} has {count} coefficients"):
         Rectifier(info, (240, 320))
 
 
@@ -197,6 +244,37 @@ def test_calibration_of_another_size_or_uncalibrated_is_not_used() -> None:
     assert calibration.of((240, 320)) is not None
 
 
+def broken_info(field: str, index: int, value: float) -> CameraInfo:
+    info = distorted()
+    getattr(info, field)[index] = value
+    return info
+
+
+@pytest.mark.parametrize(
+    ("topic", "field", "index", "value"),
+    [
+        *(("/image", "k", index, value) for index, value in ((4, 0.0), (4, -300.0), (8, 0.0), (8, 2.0), (2, np.nan))),
+        *(("/image_rect", "p", index, value) for index, value in ((5, 0.0), (5, -250.0), (10, 0.0), (0, np.nan))),
+        ("/image", "d", 1, np.nan),
+        ("/image", "d", 0, np.inf),
+    ],
+)
+@pytest.mark.parametrize("rectify", [False, True])
+def test_calibration_that_is_none_counts_as_missing_and_that_is_said_once(
+    topic: str, field: str, index: int, value: float, rectify: bool
+) -> None:
+    """K would be a matrix without an inverse, or undistortion would make a black picture of each image."""
+    warnings = Warnings()
+    calibration = Calibration(rectify, topic, warnings)
+    calibration.update(broken_info(field, index, value))
+    for _ in range(3):
+        image, info = calibration.rectify(IMAGE, calibration.of((240, 320)))
+        assert image is IMAGE and info is None
+    assert len(warnings) == 1 and f"{field.upper()} = " in warnings[0] and "uncalibrated" in warnings[0]
+    calibration.update(distorted())
+    assert calibration.of((240, 320)) is not None
+
+
 # ------------------------------------------------------------------------------------------------ health
 
 LIMITS = {"nominal_rate": 30.0, "stale_after": 10.0, "frozen_after": 10, "latency_budget": 50.0}
@@ -222,6 +300,13 @@ def monitor_with(latencies: list[float]) -> Monitor:
 def test_latency_is_judged_by_the_budget(latencies: list[float], level: Level, word: str) -> None:
     report = monitor_with(latencies).stream_report(LIMITS, active=True)
     assert (report.level, report.message) == (level, word)
+
+
+def test_latencies_of_a_replaced_model_are_forgotten() -> None:
+    monitor = monitor_with([80.0] * 100)
+    monitor.model_replaced()
+    monitor.latencies["total"].add(20.0)
+    assert monitor.stream_report(LIMITS, active=True).level is Level.OK
 
 
 def test_wrong_rate_and_new_unusable_images_warn_and_expected_drops_do_not() -> None:

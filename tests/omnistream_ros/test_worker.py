@@ -162,3 +162,25 @@ def test_items_that_wait_or_come_when_it_stops_are_told_of(recorder: Recorder) -
     recorder.worker.put("a", 3)
     assert recorder.handled == [("a", [0])]
     assert recorder.stopped == [("a", 1), ("b", 2), ("a", 3)]
+
+
+def test_a_command_that_began_while_it_was_stopped_is_not_run_beside_an_item() -> None:
+    recorder = Recorder()
+    began, go_on = threading.Event(), threading.Event()
+
+    def command() -> None:
+        began.set()
+        go_on.wait(5)
+        recorder.worker.call(lambda: None, 5)  # another inside of it, while the thread is there
+
+    caller = threading.Thread(target=recorder.worker.call, args=(command,))
+    caller.start()
+    assert began.wait(5)
+    recorder.worker.start()
+    recorder.worker.put("a", 0)
+    assert not recorder.busy.wait(0.2), "the item waits for the command"
+    go_on.set()
+    assert recorder.busy.wait(5)
+    caller.join(5)
+    recorder.go.release(5)
+    assert recorder.worker.stop(5)

@@ -23,6 +23,8 @@ from omnistream.errors import ConfigError, EngineError, OmniStreamError, StreamF
 from omnistream.heads.heads import HEADS
 from omnistream.stream.policy import parse_policy
 from omnistream.stream.session import StreamSession
+from omnistream_export.onnx_graphs import export_graphs
+from omnistream_export.tensorrt_build import build_plans
 
 from .conftest import HEIGHT, WIDTH, tensorrt_on_stand_in
 from .fake_tensorrt import FakeTensorRT, HostDevice
@@ -192,6 +194,23 @@ def test_refusals(trt_engine, tiny_model, graphs, device, clip):
         run(trt_engine, state, clip(1))
     with pytest.raises(EngineError, match="closed"):
         new_state(trt_engine)
+
+
+def test_of_several_plans_of_a_size_a_stream_gets_the_least_that_holds_its_policy(
+    tiny_model, graphs, plans, device, clip, tmp_path
+):
+    small = export_graphs(tiny_model, tmp_path / "b_small", height=HEIGHT, width=WIDTH, policy=parse_policy("window:3"))
+    build_plans(small, trt=FakeTensorRT(device), device=device)
+    for sets in ([plans, read_plans(small)], [read_plans(small), plans]):
+        engine = TensorRTEngine(tiny_model.config, sets, trt=FakeTensorRT(device), device=device)
+        least, large = new_state(engine, "window:3"), new_state(engine, "window:5")
+        assert least.nbytes == large.nbytes * 3 // 12
+        plain = new_state(tensorrt_on_stand_in(tiny_model, graphs, device), "window:3")
+        assert plain.nbytes == large.nbytes
+        for state in (least, large):
+            run(engine, state, clip(6), HEADS)
+        with pytest.raises(EngineError, match="needs 13 slots; the plans in .* have 12"):
+            new_state(engine, "window:13")
 
 
 def test_without_tensorrt_one_sentence_says_how_to_get_it(tiny_model, plans):

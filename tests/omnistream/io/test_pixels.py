@@ -241,6 +241,10 @@ def test_compressed_rubbish_and_depth_are_refused() -> None:
         decode_compressed(b"\xde\xad\xbe\xef" * 10, "jpeg")
     with pytest.raises(InputError, match="is depth"):
         decode_compressed(b"123", "16UC1; compressedDepth png")
+    depth = encoded(Image.fromarray(np.full((4, 4), 1500, np.uint16)), "PNG")  # a picture to Pillow
+    for format in ("16UC1; png compressed ", "32FC1; tiff compressed "):
+        with pytest.raises(InputError, match="depth, not a picture"):
+            decode_compressed(depth, format)
 
 
 @pytest.mark.filterwarnings("error")

@@ -147,6 +147,33 @@ def test_it_ends_where_live_went_on_with_other_memory(tmp_path: Path, parameters
     assert "live it went on with window:2 of model abc: the replay ends there" in said and "images   4 stepped" in said
 
 
+def test_images_that_live_did_not_use_are_no_pause_in_the_replay_either(
+    tmp_path: Path, parameters: dict[str, Any], capsys: Any
+) -> None:
+    """The log does not name them; it says whether there was a pause."""
+    given = {name: parameters[name] for name in ("engine", "policy", "image_size", "dtype", "device")}
+    session = StreamSession(load_model(parameters["weights"]), **given)
+    header = {"node": "/see", "parameters": parameters, "topics": {"": "/image_raw"}, "model": session.model_hash}
+    log = RunLog(tmp_path / "logs", "see", header | {"threads": 1})
+    stream = CameraStream("", session, StreamGate("index", 1.0), log)
+    maker = BagMaker(tmp_path / "bag", "mcap")
+    for milliseconds in range(0, 6000, 500):
+        picture = np.full((*SIZE, 3), milliseconds % 251, np.uint8)
+        stamp = BEGIN * 10**9 + milliseconds * 10**6
+        maker.image("/image_raw", picture, BEGIN + milliseconds / 1e3, stamp)
+        if milliseconds % 2000:
+            stream.heard(stamp)
+        else:
+            assert stream.take(picture, stamp=stamp, crc=partial(checksum, picture.tobytes())).result is not None
+    assert session.frames_seen == 3
+    log.close(hash={"": stream.hash.hexdigest()})
+    path = tmp_path / "report.json"
+    words = [str(maker.close()), "--perception", str(log.path), "--report", str(path)]
+    assert main(words) == 0, capsys.readouterr()
+    report = json.loads(path.read_text())["perception"]
+    assert report["images"] == 3 and report["resets"] == {}
+
+
 def test_an_image_that_failed_live_is_remembered_by_the_gate(
     tmp_path: Path, parameters: dict[str, Any], capsys: Any
 ) -> None:
@@ -157,7 +184,8 @@ def test_an_image_that_failed_live_is_remembered_by_the_gate(
     log = RunLog(tmp_path / "logs", "see", header | {"threads": 1})
     stream = CameraStream("", session, StreamGate("index", 1.0), log)
     maker = BagMaker(tmp_path / "bag", "mcap")
-    other_size = Undistortion(Lens(tuple(K.ravel().tolist()), (-0.2, 0.05, 0.0, 0.0), "plumb_bob"), (8, 8))
+    lens = Lens(tuple(K.ravel().tolist()), (-0.2, 0.05, 0.0, 0.0), "plumb_bob")
+    undistort, other_size = Undistortion(lens, SIZE), Undistortion(lens, (8, 8))
     for milliseconds in (0, 100, 4500, 5000, 5100):
         picture = np.full((*SIZE, 3), milliseconds % 251, np.uint8)
         stamp = BEGIN * 10**9 + milliseconds * 10**6
@@ -166,7 +194,11 @@ def test_an_image_that_failed_live_is_remembered_by_the_gate(
         crc = checksum(picture.tobytes())
         with pytest.raises(InputError) if failing else contextlib.nullcontext():
             stream.take(
-                picture, stamp=stamp, crc=partial(int, crc), frame_id="a", undistort=other_size if failing else None
+                picture,
+                stamp=stamp,
+                crc=partial(int, crc),
+                frame_id="a",
+                undistort=other_size if failing else undistort,
             )
     log.close(hash={"": stream.hash.hexdigest()})
     path = tmp_path / "report.json"

@@ -209,6 +209,32 @@ def test_memory_is_known_before_the_first_frame(tiny_model):
         assert stream.nbytes == expected
 
 
+def test_the_old_cache_is_given_back_before_one_of_another_size_is_made(tiny_model, monkeypatch):
+    """Both at once might not fit where each does."""
+    held = []
+    stream = session(tiny_model)
+    monkeypatch.setattr("omnistream.stream.session.check_fits", lambda *_: held.append(stream.nbytes))
+    stream.allocate(60, 80)
+    stream.step(images(1)[0])
+    stream.reset()
+    stream.step(images(1, 90, 60)[0])
+    assert held == [0, 0]
+
+
+def test_a_size_that_does_not_fit_leaves_a_stream_that_runs_as_it_was(tiny_model, monkeypatch):
+    stream = session(tiny_model)
+    clip = images(2)
+    stream.step(clip[0])
+
+    def refuse(*_):
+        raise EngineError("not enough memory")
+
+    monkeypatch.setattr("omnistream.stream.session.check_fits", refuse)
+    with pytest.raises(EngineError):
+        stream.allocate(90, 60)
+    assert stream.step(clip[1]).index == 1
+
+
 def test_a_head_that_fails_leaves_the_stream_as_it_was(tiny_model, monkeypatch):
     clip = images(4)
     stream, clean = session(tiny_model), session(tiny_model)

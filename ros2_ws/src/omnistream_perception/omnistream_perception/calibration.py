@@ -41,14 +41,21 @@ class Calibration:
             self._info = info
 
     def of(self, size: tuple[int, int]) -> CameraInfo | None:
-        """CameraInfo of images of `size` (height, width); None when there is none that fits. Its K is valid."""
+        """CameraInfo of images of `size` (height, width); None when there is none that fits, or none that can be used.
+
+        The K that `undistortion` makes of it is valid, and its D is finite.
+        """
         info = self._info
-        if info is None or images.intrinsics(info) is None:
+        if info is None or info.k[0] == 0:  # sensor_msgs: uncalibrated
             return None
         height, width = images.picture_size(info)
         if (height, width) != size:
             sentence = f"camera info is for {width}x{height} pixels, images have {size[1]}x{size[0]}; it is not used"
             self._say("size", sentence)
+            return None
+        fault = _fault(info, is_rectified_topic(self.topic))
+        if fault:
+            self._say("fault", f"camera info has {fault}; images count as uncalibrated")
             return None
         return info
 
@@ -100,6 +107,17 @@ def _same(a: CameraInfo, b: CameraInfo) -> bool:
         and (a.width, a.height, a.distortion_model, a.binning_x, a.binning_y, a.roi)
         == (b.width, b.height, b.distortion_model, b.binning_x, b.binning_y, b.roi)
     )
+
+
+def _fault(info: CameraInfo, rectified_topic: bool) -> str:
+    """What makes `info` unusable, '' for nothing: a ray through such a lens has no direction, or no number."""
+    if images.intrinsics(info) is None:
+        return f"K = {np.round(info.k, 4).tolist()}, expected finite, positive focal lengths, last row 0 0 1"
+    if not np.isfinite(info.d).all():
+        return f"D = {list(info.d)}, expected finite"
+    if rectified_topic and is_distorted(info) and images.intrinsics(_rectified(info)) is None:
+        return f"P = {np.round(info.p, 4).tolist()}, expected finite, positive focal lengths, last row 0 0 1 0"
+    return ""
 
 
 def _rectified(info: CameraInfo) -> CameraInfo:

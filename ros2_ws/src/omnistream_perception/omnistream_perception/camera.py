@@ -84,7 +84,9 @@ class Camera:
         self._static_transforms = static_transforms
         self._transform_publisher = transform_publisher
         self._T_base_camera = settings.T_base_camera
-        self._said_no_extrinsic = False
+        self._looked_up_of = ""  # the frame whose extrinsic was found on /tf_static
+        self.missing = ""
+        """Why there is no odometry at present, a sentence; '' where nothing is missing."""
         parameters = node.parameters
         gate = StreamGate(parameters["time_base"], parameters["max_gap"])
         self.stream = CameraStream(settings.name, session, gate, log)
@@ -146,6 +148,8 @@ class Camera:
 
     def process(self, arrivals: list[Arrival]) -> None:
         """Uses the newest of `arrivals` (newest first) that is good; the others are superseded."""
+        for older in reversed(arrivals[1:]):
+            self._heard(older)
         for index, arrival in enumerate(arrivals):
             try:
                 used = self._process(arrival)
@@ -157,8 +161,10 @@ class Camera:
                     self.monitor.dropped(DropReason.SUPERSEDED)
                 return
 
-    def unused(self, reason: DropReason) -> None:
+    def unused(self, reason: DropReason, arrival: Arrival) -> None:
         """An image had to go before the worker came to it."""
+        if reason is DropReason.SUPERSEDED:
+            self._heard(arrival)
         self.monitor.dropped(reason)
 
     def reset(self, reason: ResetReason, stamp_ns: int | None = None) -> None:
@@ -177,6 +183,7 @@ class Camera:
             if active:
                 self.outputs.enable()
         self._failures = 0
+        self.monitor.model_replaced()
         self._begin_segment(reason, None)
 
     def _process(self, arrival: Arrival) -> bool:
@@ -185,6 +192,7 @@ class Camera:
         stamp = images.stamp_to_seconds(message.header.stamp)
         rate = self._node.parameters["max_rate"]
         if rate and 0 < stamp - self._last_stamp < RATE_SLACK / rate:
+            self._heard(arrival)
             self.monitor.dropped(DropReason.RATE_LIMIT)
             return False
         start = time.perf_counter()
@@ -214,6 +222,10 @@ class Camera:
         before = decoded - start + taken.prepare_ms / 1e3
         self._record(taken.result, before, time.perf_counter() - stepped, time.monotonic() - arrival.time)
         return True
+
+    def _heard(self, arrival: Arrival) -> None:
+        """It is not used, but it is no pause either: a model slower than `max_gap` must not reset at each image."""
+        self.stream.heard(images.stamp_to_ns(arrival.message.header.stamp))
 
     def _take(self, image: NDArray[np.uint8], message: Image | CompressedImage) -> tuple[Taken, CameraInfo | None]:
         size = (image.shape[0], image.shape[1])
@@ -245,17 +257,28 @@ class Camera:
         if result.T_world_camera is None:
             return None
         frame = message.header.frame_id
-        if self.settings.base_frame and self._T_base_camera is None:
-            if self._static_transforms is not None:
-                self._T_base_camera = self._static_transforms.lookup(self.settings.base_frame, frame)
-            if self._T_base_camera is None and not self._said_no_extrinsic:
-                self._said_no_extrinsic = True
-                self._node.get_logger().warning(
-                    f"{self.topic}: the pose of {frame!r} in {self.settings.base_frame!r} is not known (neither "
-                    f"base_to_camera nor /tf_static tells); odometry is that of {frame!r} until it is"
-                )
+        self._find_extrinsic(frame)
         stamp = images.stamp_to_seconds(message.header.stamp)
         return self.motion.update(result.T_world_camera, stamp, frame, self._T_base_camera)
+
+    def _find_extrinsic(self, frame: str) -> None:
+        """Of images of `frame`: as configured, or from /tf_static, once for each frame."""
+        base = self.settings.base_frame
+        if not base or self.settings.T_base_camera is not None:
+            return
+        if self._T_base_camera is None or self._looked_up_of != frame:
+            transforms = self._static_transforms
+            self._T_base_camera = None if transforms is None else transforms.lookup(base, frame)
+            self._looked_up_of = frame
+        missing = ""
+        if self._T_base_camera is None:
+            missing = (
+                f"the pose of {frame!r} in {base!r} is not known (neither base_to_camera nor /tf_static tells): no "
+                "odometry until it is"
+            )
+        if missing and missing != self.missing:
+            self._node.get_logger().warning(f"{self.topic}: {missing}")
+        self.missing = missing
 
     def _note(self, message: Image | CompressedImage) -> None:
         """Remembers the frame for status and for telling a frozen camera; comparing arrays of bytes is a memcmp."""
@@ -291,7 +314,9 @@ class Camera:
     def _make_outputs(self) -> None:
         relative = self._node.parameters["allow_relative"]
         topics, self.limits = topics_of(self.session.outputs, self.session.scale, relative)
-        self.outputs = Outputs(self._node, self.settings.prefix, topics, self._transform_publisher)
+        self.outputs = Outputs(
+            self._node, self.settings.prefix, topics, self.settings.odom_frame, self._transform_publisher
+        )
 
 
 def _why(message: Image | CompressedImage) -> DropReason:

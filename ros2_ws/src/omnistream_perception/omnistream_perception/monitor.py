@@ -87,6 +87,11 @@ class Monitor:
         """The stream forgot everything."""
         self.reset_reason, self.reset_stamp_ns = reason, stamp_ns
 
+    def model_replaced(self) -> None:
+        """Another model, or another window, has other latencies."""
+        for window in self.latencies.values():
+            window.clear()
+
     def silence(self) -> float:
         """Seconds without an image, counted from activation while there was none."""
         return min(self.arrivals.age(), time.monotonic() - self._active_since)

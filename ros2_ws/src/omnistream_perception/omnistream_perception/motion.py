@@ -41,13 +41,14 @@ class MotionTracker:
         base_frame: whose motion is told; '' for the camera's optical frame.
 
     The odom frame is x forward, z up, and lies where the child was at the first image: where the base was, or where the
-    camera was, looking forward.
+    camera was, looking forward. It stays there when another camera goes on: `T_base_camera` may change with a segment.
     """
 
     def __init__(self, base_frame: str) -> None:
         self.base_frame = base_frame
         self.odometry = SegmentedOdometry()
         self._previous: tuple[float, str, NDArray[np.float64]] | None = None
+        self._T_base_camera: NDArray[np.float64] | None = None
 
     @property
     def segment(self) -> int:
@@ -65,9 +66,17 @@ class MotionTracker:
         stamp: float,
         camera_frame: str,
         T_base_camera: NDArray[np.float64] | None,
-    ) -> Motion:
-        """One pose. Without `T_base_camera` the camera's own motion comes out."""
+    ) -> Motion | None:
+        """One pose. None while the base's motion is asked for and `T_base_camera` is not known: the camera's own would
+        be that of another body, and its transform a second parent.
+        """
+        if self.base_frame and T_base_camera is not None:
+            if self._T_base_camera is not None and not np.array_equal(T_base_camera, self._T_base_camera):
+                self.odometry.change_camera(rigid.inverse(self._T_base_camera) @ T_base_camera)
+            self._T_base_camera = T_base_camera
         T_odom_camera = self.odometry.update(T_world_camera)
+        if self.base_frame and T_base_camera is None:
+            return None
         if self.base_frame and T_base_camera is not None:
             child, pose = self.base_frame, T_base_camera @ T_odom_camera @ rigid.inverse(T_base_camera)
         else:

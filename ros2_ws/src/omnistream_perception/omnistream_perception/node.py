@@ -23,7 +23,7 @@ from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from std_srvs.srv import Trigger
 
-from omnistream.errors import OmniStreamError
+from omnistream.errors import ConfigError, OmniStreamError
 from omnistream.io.run_log import RunLog, circumstances
 from omnistream.stream.gate import DropReason, ResetReason
 from omnistream_msgs.msg import StreamStatus
@@ -39,7 +39,7 @@ from omnistream_ros.worker import Worker
 from . import model as models
 from .camera import Arrival, Camera
 from .memory import MIB, used_gpu_bytes
-from .parameters import CAMERA, NODE, CameraSettings, camera_specs
+from .parameters import CAMERA, NODE, CameraSettings, camera_specs, shared_bases
 from .status import engine_name, status_message
 from .transforms import StaticTransforms, TransformPublisher, tf_available
 
@@ -68,8 +68,8 @@ class PerceptionNode(ManagedNode):
         self._worker: Worker[Arrival] = Worker(
             "perception",
             lambda camera, arrivals: self._cameras[camera].process(arrivals),
-            evicted=lambda camera, _: self._cameras[camera].unused(DropReason.SUPERSEDED),
-            stopped=lambda camera, _: self._cameras[camera].unused(DropReason.INACTIVE),
+            evicted=lambda camera, arrival: self._cameras[camera].unused(DropReason.SUPERSEDED, arrival),
+            stopped=lambda camera, arrival: self._cameras[camera].unused(DropReason.INACTIVE, arrival),
         )
         self._static_transforms: StaticTransforms | None = None
         self._transform_publisher: TransformPublisher | None = None
@@ -87,9 +87,15 @@ class PerceptionNode(ManagedNode):
         with self._control:
             parameters = self.parameters
             self._settings = models.ModelSettings.read(parameters)
+            settings = [CameraSettings.read(parameters, name) for name in self.names]
+            shared = shared_bases(settings)
+            if shared and parameters["publish_tf"]:
+                raise ConfigError(
+                    f"publish_tf is on and several cameras have base_frame {', '.join(sorted(shared))}, which would "
+                    "get a parent from each; set base_frame of one of them, or publish_tf false"
+                )
             self._loaded = models.load(parameters["weights"], parameters["policy"], self.names, self._settings)
             self.get_logger().info(f"model: {self._loaded.description}; memory: {self._loaded.memory}")
-            settings = [CameraSettings.read(parameters, name) for name in self.names]
             self._log = self._open_log(settings)
             if any(camera.base_frame and camera.T_base_camera is None for camera in settings):
                 self._static_transforms = StaticTransforms(self)
@@ -104,7 +110,7 @@ class PerceptionNode(ManagedNode):
                     self.raise_fault,
                     self._status_signal.trigger,
                     self._static_transforms,
-                    self._transform_publisher,
+                    None if camera.base_frame in shared else self._transform_publisher,
                     self._log,
                 )
             self._say_limits()
@@ -196,8 +202,9 @@ class PerceptionNode(ManagedNode):
             self._say_limits()
             return f"loaded {new.description}; {new.memory}"
 
-        response.success, response.message = self._controlled(change)
-        response.model_hash = "" if self._loaded is None else self._loaded.session.model_hash
+        with self._control:  # a cleanup in between would take the model away
+            response.success, response.message = self._controlled(change)
+            response.model_hash = "" if self._loaded is None else self._loaded.session.model_hash
         return response
 
     def _controlled(self, change: Callable[[], str]) -> tuple[bool, str]:
@@ -265,7 +272,7 @@ class PerceptionNode(ManagedNode):
         if self._is_stale(camera):
             silence = camera.monitor.silence()
             return StreamStatus.STATE_STALE, f"no image on {camera.topic} for {silence:.1f} s"
-        detail = [self._loaded.description, camera.limits]
+        detail = [self._loaded.description, camera.limits, camera.missing]
         return StreamStatus.STATE_ACTIVE, "; ".join(part for part in detail if part)
 
     def _is_stale(self, camera: Camera) -> bool:

@@ -93,13 +93,20 @@ class Outputs:
         node: whose parameters are read at every frame (those that may change at run time).
         prefix: ``~/`` or ``~/<camera>/``.
         topics: of `topics_of`.
+        odom_frame: in which odometry is told.
         transforms: where odometry also goes when `publish_tf` is set; None where that is not possible.
     """
 
     def __init__(
-        self, node: ManagedNode, prefix: str, topics: Iterable[Topic], transforms: TransformPublisher | None
+        self,
+        node: ManagedNode,
+        prefix: str,
+        topics: Iterable[Topic],
+        odom_frame: str,
+        transforms: TransformPublisher | None,
     ) -> None:
         self._node = node
+        self._odom_frame = odom_frame
         self._transforms = transforms
         self._publishers: dict[Topic, Any] = {}
         self._rays_of: tuple[float, ...] = ()
@@ -120,11 +127,13 @@ class Outputs:
         self._publishers.clear()
 
     def wanted(self, calibrated: bool) -> frozenset[str]:
-        """The heads that somebody needs right now, and taps."""
+        """The heads that somebody needs right now, and taps; the pose always, where there is odometry."""
         heads = set()
         if any(map(self._heard, (DEPTH, DEPTH_RELATIVE, CONFIDENCE, POINTS))):
             heads.add("depth")
-        if self._heard(ODOMETRY) or (ODOMETRY in self._publishers and self._publishes_tf()):
+        if (
+            ODOMETRY in self._publishers
+        ):  # odometry goes on over resets from poses that nobody listened to (1% of a step)
             heads.add("pose")
         predicting = not calibrated and self._node.parameters["allow_predicted_intrinsics"]
         if predicting and any(map(self._heard, (POINTS, CAMERA_INFO))):
@@ -194,13 +203,13 @@ class Outputs:
                 odometry_message(
                     motion,
                     header,
-                    parameters["odom_frame"],
+                    self._odom_frame,
                     parameters["position_sigma"],
                     parameters["rotation_sigma"],
                 )
             )
         if self._transforms is not None and self._publishes_tf():
-            parent = Header(stamp=header.stamp, frame_id=parameters["odom_frame"])
+            parent = Header(stamp=header.stamp, frame_id=self._odom_frame)
             self._transforms.publish(motion.T_odom_child, parent, motion.child_frame)
 
     def _rays(self, k: NDArray[np.float64], size: tuple[int, ...]) -> NDArray[np.float32]:

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -144,7 +146,8 @@ TIME = (
     ParameterSpec(
         "max_gap",
         1.0,
-        "A longer pause between two images resets the stream under time_base index; under stamps it is kept.",
+        "No image for longer resets the stream under time_base index; under stamps it is kept. Images that came and "
+        "were not used (max_rate, a slow model) are no pause.",
         unit="s",
         minimum=0.001,
         maximum=1e6,
@@ -194,11 +197,17 @@ OUTPUT = (
         effect=CONFIGURE,
     ),
     ParameterSpec("features_dtype", "float16", "Number format of ~/features.", choices=("float16", "float32")),
-    ParameterSpec("odom_frame", "odom", "Frame of ~/odometry.", effect=CONFIGURE),
+    ParameterSpec(
+        "odom_frame",
+        "odom",
+        "Frame of ~/odometry. With several cameras, each of which starts somewhere else: <camera>_<odom_frame>.",
+        effect=CONFIGURE,
+    ),
     ParameterSpec(
         "publish_tf",
         False,
-        "Also publish odometry as a transform. Switch it on only where nobody else publishes it.",
+        "Also publish odometry as a transform. Switch it on only where nobody else publishes it. Refused at configure "
+        "where cameras share a base_frame, which would get several parents; switched on later, theirs stay out.",
     ),
     ParameterSpec(
         "position_sigma",
@@ -313,7 +322,8 @@ CAMERA = (
     ParameterSpec(
         "base_to_camera",
         (),
-        "Pose of the camera's optical frame in base_frame: x y z qx qy qz qw. Empty: from /tf_static.",
+        "Pose of the camera's optical frame in base_frame: x y z qx qy qz qw. Empty: from /tf_static, by the images' "
+        "frame_id; until that tells it there is no odometry.",
         unit="m",
         item_type=float,
         check=_pose_problem,
@@ -347,6 +357,12 @@ def camera_specs(name: str) -> tuple[ParameterSpec, ...]:
     )
 
 
+def shared_bases(cameras: Iterable[CameraSettings]) -> set[str]:
+    """The base frames that more than one camera tells the motion of."""
+    counts = Counter(camera.base_frame for camera in cameras if camera.base_frame)
+    return {base for base, count in counts.items() if count > 1}
+
+
 @dataclass(frozen=True)
 class CameraSettings:
     """What one camera was configured with."""
@@ -356,6 +372,7 @@ class CameraSettings:
     camera_info_topic: str
     compressed: bool
     base_frame: str
+    odom_frame: str
     T_base_camera: NDArray[np.float64] | None
 
     @property
@@ -379,5 +396,6 @@ class CameraSettings:
             camera_info_topic=value("camera_info_topic") or "/".join([*topic.split("/")[:-1], "camera_info"]),
             compressed=compressed,
             base_frame=value("base_frame"),
+            odom_frame=f"{name}_{parameters['odom_frame']}" if name else parameters["odom_frame"],
             T_base_camera=rigid.from_translation_quaternion(pose) if pose else None,
         )

@@ -153,12 +153,15 @@ def camera_info_message(
 
 
 def intrinsics(info: CameraInfo) -> NDArray[np.float64] | None:
-    """K [3, 3] of the pixels that are published with `info` (binning and ROI applied); None when it is uncalibrated.
+    """K [3, 3] of the pixels that are published with `info` (binning and ROI applied); None when it is uncalibrated, or
+    no K: not finite, a focal length that is not positive, a last row other than 0 0 1.
 
     Pixel centres have integer coordinates, so a pixel u of the sensor is (u - offset + 0.5) / binning - 0.5 here.
     """
     k = np.array(info.k, np.float64).reshape(3, 3)
-    if not np.isfinite(k).all() or k[0, 0] <= 0 or k[1, 1] <= 0:  # sensor_msgs: K[0] == 0 means uncalibrated
+    if not np.isfinite(k).all() or min(k[0, 0], k[1, 1]) <= 0:  # sensor_msgs: K[0] == 0 means uncalibrated
+        return None
+    if not np.array_equal(k[2], (0, 0, 1)):
         return None
     return _resample(k, info, (max(1, info.binning_y), max(1, info.binning_x)), (1, 1))
 

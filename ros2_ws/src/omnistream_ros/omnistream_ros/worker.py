@@ -46,6 +46,7 @@ class Worker(Generic[Item]):
         self._waiting: dict[str, deque[Item]] = {}  # in the order in which sources began to wait
         self._commands: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._wake = threading.Condition()
+        self._inline: list[int] = []  # threads that run a command themselves, since the worker's does not run
         self._stop = self._alive = False  # alive: the thread will take one more job, or a look whether there is one
         self._thread: threading.Thread | None = None
 
@@ -71,7 +72,7 @@ class Worker(Generic[Item]):
             self._stop = True
             left = [(source, item) for source, items in self._waiting.items() for item in items]
             self._waiting.clear()
-            self._wake.notify()
+            self._wake.notify_all()
         for source, item in left:
             self._stopped(source, item)
         thread = self._thread
@@ -89,7 +90,7 @@ class Worker(Generic[Item]):
                 items.append(item)
                 if len(items) > self._capacity:
                     old = items.popleft()
-                self._wake.notify()
+                self._wake.notify_all()
         if refused:
             self._stopped(source, item)
         elif old is not None:
@@ -117,12 +118,20 @@ class Worker(Generic[Item]):
         """As `call`, without waiting. When the thread is not running, `function` has run when this returns."""
         future: Future[Result] = Future()
         with self._wake:
-            later = self._alive
+            here = threading.get_ident()
+            later = self._alive and here not in self._inline  # a command inside of one would wait for itself
             if later:
                 self._commands.append((function, future))
-                self._wake.notify()
+                self._wake.notify_all()
+            else:
+                self._inline.append(here)
         if not later:
-            self._execute(function, future)
+            try:
+                self._execute(function, future)
+            finally:
+                with self._wake:
+                    self._inline.remove(here)
+                    self._wake.notify_all()
         return future
 
     def _run(self) -> None:
@@ -131,7 +140,8 @@ class Worker(Generic[Item]):
 
     def _next(self) -> Callable[[], None] | None:
         with self._wake:
-            self._wake.wait_for(lambda: self._stop or self._commands or self._waiting)
+            # A command that began while the thread was stopped ends first: never beside an item.
+            self._wake.wait_for(lambda: not self._inline and (self._stop or self._commands or self._waiting))
             if self._commands:  # also when it ends: whoever waits for an answer gets one
                 function, future = self._commands.popleft()
                 return lambda: self._execute(function, future)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -44,32 +45,34 @@ class TensorRTEngine:
         trt: TensorRT | None = None,
         device: Device | None = None,
     ) -> None:
-        """sets: of one model and one dtype, one for each size. trt, device: for tests.
+        """sets: of one model and one dtype; of several for one size, a stream gets the least that holds its policy.
+
+        trt, device: for tests.
 
         Raises EngineError without TensorRT or GPU, and for plans that are stale or do not belong together.
         """
         self._trt = trt or tensorrt_api.load_tensorrt()
         self._device = device or CudaDevice()
         self._cuda_graph = cuda_graph
-        self._sets = {plans.graphs.size: plans for plans in sets}
-        kinds = {(plans.graphs.dtype, plans.graphs.model_hash) for plans in self._sets.values()}
+        self._sets = sorted(sets, key=lambda plans: plans.graphs.policy.slots)
+        kinds = {(plans.graphs.dtype, plans.graphs.model_hash) for plans in self._sets}
         if len(kinds) != 1 or next(iter(kinds))[0] not in DTYPES:
             raise EngineError(f"plans are of {sorted(kinds)}; expected one model, in one of {', '.join(DTYPES)}")
-        for plans in self._sets.values():
+        for plans in self._sets:
             plans.check(tensorrt_api.version(self._trt), self._device.gpu)
         self._dtype, model_hash = kinds.pop()
         self._log = make_logger(self._trt)
         self._runtime = self._trt.Runtime(self._log)
-        self._loaded: dict[tuple[tuple[int, int, int], Role], LoadedPlan] = {}
+        self._loaded: dict[tuple[Path, Role], LoadedPlan] = {}
         self._states: weakref.WeakSet[TensorRTState] = weakref.WeakSet()
         self.spec = EngineSpec("tensorrt", self._device.name, DTYPES[self._dtype], model, model_hash)
 
     def new_state(self, policy: CachePolicy, batch: int, height: int, width: int, start_index: int = 0) -> StreamState:
         spec = self.spec.state_spec(policy, batch, height, width)
         spec.check(self.spec.model.backbone)
-        size = (batch, height, width)
-        slots = self._plans_of(size, policy).graphs.policy.slots
-        plan = self._load(size, STATIC)
+        plans = self._plans_of((batch, height, width), policy)
+        slots = plans.graphs.policy.slots
+        plan = self._load(plans, STATIC)
         with self._device.on_stream():
             state = TensorRTState(self.spec.model.backbone, spec, slots, self._device, start_index=start_index)
             state.bound[STATIC] = BoundPlan(plan, self._device, cache_inputs(state.kv), self._cuda_graph)
@@ -126,31 +129,33 @@ class TensorRTEngine:
         """A plan of heads, reading what the backbone's plan writes."""
         if role not in state.bound:
             spec = state.spec
-            plan = self._load((spec.batch, spec.height, spec.width), role)
+            plan = self._load(self._plans_of((spec.batch, spec.height, spec.width), spec.policy), role)
             with self._device.on_stream():
                 state.bound[role] = BoundPlan(plan, self._device, state.bound[STATIC].tensors, self._cuda_graph)
         return state.bound[role]
 
-    def _load(self, size: tuple[int, int, int], role: Role) -> LoadedPlan:
-        if (size, role) not in self._loaded:
-            plans = self._sets[size]
+    def _load(self, plans: PlanSet, role: Role) -> LoadedPlan:
+        key = (plans.directory, role)
+        if key not in self._loaded:
             name = f"the {role} plan of {plans.directory}"
             data = plans.read(role)
             with self._device.on_stream():
                 spec = plans.graphs.graphs[role]
-                self._loaded[size, role] = LoadedPlan(self._trt, self._runtime, self._log, data, spec, name)
-        return self._loaded[size, role]
+                self._loaded[key] = LoadedPlan(self._trt, self._runtime, self._log, data, spec, name)
+        return self._loaded[key]
 
     def _plans_of(self, size: tuple[int, int, int], policy: CachePolicy) -> PlanSet:
         batch, height, width = size
         export = export_command(height, width, policy, self._dtype)
-        if size not in self._sets:
-            found = ", ".join(f"{h}x{w} (batch {b})" for b, h, w in self._sets) or "none; the engine is closed"
+        of_size = [plans for plans in self._sets if plans.graphs.size == size]
+        if not of_size:
+            sizes = dict.fromkeys(plans.graphs.size for plans in self._sets)
+            found = ", ".join(f"{h}x{w} (batch {b})" for b, h, w in sizes) or "none; the engine is closed"
             raise EngineError(
                 f"no TensorRT plans for frames of {height}x{width} (height x width, batch {batch}); found {found}. "
                 f"Build them: {export} && {build_command('OUT')}"
             )
-        plans = self._sets[size]
+        plans = next((plans for plans in of_size if plans.graphs.policy.slots >= policy.slots), of_size[-1])
         if policy.slots > plans.graphs.policy.slots:
             raise EngineError(
                 f"policy {policy} needs {policy.slots} slots; the plans in {plans.directory} have "

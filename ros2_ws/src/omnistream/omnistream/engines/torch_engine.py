@@ -104,7 +104,7 @@ class TorchEngine:
 
     def _now(self) -> float:
         if self.spec.device.startswith("cuda"):
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(self.spec.device)
         return time.perf_counter()
 
 

@@ -171,7 +171,7 @@ def decode_compressed(data: Any, format: str = "") -> U8:
     Raises:
         InputError: empty, truncated or unreadable data, or a depth format.
     """
-    if "compresseddepth" in format.lower():
+    if "compresseddepth" in format.lower() or format.startswith(("16UC1", "32FC1")):  # the encoding comes first
         raise InputError(f"compressed image has format {format!r}, which is depth, not a picture; expected jpeg or png")
     view = _as_bytes(data)
     if view.size == 0:

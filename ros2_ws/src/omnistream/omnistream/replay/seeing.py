@@ -162,6 +162,8 @@ class SeeingAgain:
             stamp=event["stamp"],
             frame_id=event["frame_id"],
             K=_matrix(event["K"]),
+            lens=_lens(event.get("lens")),  # logs of older versions say neither
+            paused=event.get("paused"),
             reset=bool(event["reset"]),
         )
         if event["reset"]:
@@ -188,6 +190,7 @@ class SeeingAgain:
                 undistort=self._undistortion(event["lens"], (image.shape[0], image.shape[1])),
                 want=event["want"],
                 on_reset=lambda reason, _: resets.append(str(reason)),
+                paused=event.get("paused"),
             )
         seen.resets.update(resets)
         if taken.result is None:
@@ -204,14 +207,21 @@ class SeeingAgain:
                 f"image {stamp}: other results, or another reset ({resets or 'none'} here, {event['reset']!r} live)"
             )
 
-    def _undistortion(self, lens: Any, size: tuple[int, int]) -> Undistortion | None:
+    def _undistortion(self, values: Any, size: tuple[int, int]) -> Undistortion | None:
+        lens = _lens(values)
         if lens is None:
             return None
-        key = (repr(lens), size)
+        key = (lens, size)
         if key not in self._undistortions:
-            K, D, model = lens
-            self._undistortions[key] = Undistortion(Lens(tuple(K), tuple(D), model), size)
+            self._undistortions[key] = Undistortion(lens, size)
         return self._undistortions[key]
+
+
+def _lens(values: Any) -> Lens | None:
+    if values is None:
+        return None
+    K, D, model = values
+    return Lens(tuple(K), tuple(D), model)
 
 
 def _matrix(values: Any) -> Any:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from omnistream.errors import StreamFull
 from omnistream.io.run_log import RunLog
 from omnistream.stream.gate import DropReason, ResetReason, StreamGate
-from omnistream.stream.rectify import Undistortion
+from omnistream.stream.rectify import Lens, Undistortion
 from omnistream.stream.result import StepResult
 from omnistream.stream.session import StreamSession
 
@@ -69,6 +69,10 @@ class CameraStream:
         self._gate.reset()
         self._write("replaced", policy=str(session.policy), model=session.model_hash)
 
+    def heard(self, stamp: int) -> None:
+        """An image with this stamp (ns) came and is not taken: there was a newer one, or the rate is limited."""
+        self._gate.heard(stamp * 1e-9)
+
     def take(
         self,
         image: NDArray[np.uint8],
@@ -80,6 +84,7 @@ class CameraStream:
         undistort: Undistortion | None = None,
         want: Iterable[str] = (),
         on_reset: Reset = lambda *_: None,
+        paused: bool | None = None,
     ) -> Taken:
         """Step an image, unless the gate drops it.
 
@@ -88,13 +93,17 @@ class CameraStream:
             stamp: ns.
             crc: of the message's bytes, for the log; asked for only where there is one.
             K: [3, 3] of its pixels, where known: another one resets, and it corrects depth (`StreamSession.step`).
+            undistort: what is done to it first; another lens, the first one too, resets.
             want: heads to run.
+            paused: whether images had paused, for a replay; None: as the gate heard.
 
         Raises what a step raises; the stream is as before then.
         """
         begin = time.perf_counter()
         seconds = stamp * 1e-9
-        verdict = self._gate.check(seconds, (image.shape[0], image.shape[1]), frame_id, K)
+        lens = None if undistort is None else undistort.lens
+        paused = self._gate.paused(seconds) if paused is None else paused
+        verdict = self._gate.check(seconds, (image.shape[0], image.shape[1]), frame_id, K, lens, paused)
         if verdict.action == "drop":
             return Taken(image, None, DropReason(verdict.reason), verdict.detail)
         self._reset_by = ""
@@ -109,21 +118,30 @@ class CameraStream:
                 self._begin(ResetReason.STREAM_FULL, str(error), on_reset)
                 result = self.session.step(shown, seconds, want, K)
         except Exception as error:  # gate and resets remember the image all the same
-            seen = {"size": list(image.shape[:2]), "frame_id": frame_id, "K": K, "reset": self._reset_by}
+            seen: dict[str, Any] = {"size": list(image.shape[:2]), "frame_id": frame_id, "K": K, "lens": _plain(lens)}
+            seen |= {"paused": paused, "reset": self._reset_by}
             self._write("failed", stamp=stamp, **seen, detail=f"{type(error).__name__}: {error}")
             raise
         if self._log is not None:
-            lens = None if undistort is None else [list(undistort.lens.K), list(undistort.lens.D), undistort.lens.model]
-            given = {"stamp": stamp, "crc": crc(), "frame_id": frame_id, "K": K, "lens": lens, "want": sorted(want)}
+            given: dict[str, Any] = {"stamp": stamp, "crc": crc(), "frame_id": frame_id, "K": K}
+            given |= {"lens": _plain(lens), "want": sorted(want), "paused": paused}
             self.add_to_hash(result)
             self._write("image", **given, reset=self._reset_by, result=result_digest(result))
         return Taken(shown, result, prepare_ms=prepared)
 
     def skip(
-        self, size: tuple[int, int], *, stamp: int, frame_id: str | None, K: NDArray[np.float64] | None, reset: bool
+        self,
+        size: tuple[int, int],
+        *,
+        stamp: int,
+        frame_id: str | None,
+        K: NDArray[np.float64] | None,
+        lens: Lens | None,
+        paused: bool | None,
+        reset: bool,
     ) -> None:
         """An image of `size` (height, width) that failed live: what it did to gate and stream. See `take`."""
-        self._gate.check(stamp * 1e-9, size, frame_id, K)
+        self._gate.check(stamp * 1e-9, size, frame_id, K, lens, paused)
         if reset:
             self.session.reset()
 
@@ -139,6 +157,11 @@ class CameraStream:
     def _write(self, event: str, **fields: Any) -> None:
         if self._log is not None:
             self._log.write(event, camera=self.name, **fields)
+
+
+def _plain(lens: Lens | None) -> list[Any] | None:
+    """For the log."""
+    return None if lens is None else [list(lens.K), list(lens.D), lens.model]
 
 
 def result_digest(result: StepResult) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnistream.errors import ConfigError
+from omnistream.stream.rectify import Lens
 
 TimeBase = Literal["index", "stamps"]
 
@@ -71,10 +72,11 @@ class StreamGate:
     |---|---|
     | same stamp again | drop |
     | stamp earlier than the last | reset |
-    | gap > max_gap | step under `stamps` (time advances by the gap), reset under `index` |
+    | no image for longer than max_gap | step under `stamps` (time advances by the gap), reset under `index` |
     | image size, calibration or frame_id changed | reset |
+    | undistortion began, ended or changed | reset: what is remembered looked otherwise |
 
-    A frame that is dropped leaves the gate unchanged.
+    A frame that is dropped leaves the gate unchanged. One that was not used though it came (`heard`) is no gap.
     """
 
     def __init__(self, time_base: TimeBase = "index", max_gap: float = 1.0) -> None:
@@ -93,6 +95,21 @@ class StreamGate:
         self._size: tuple[int, int] | None = None
         self._frame_id: str | None = None
         self._K: NDArray[np.float64] | None = None
+        self._lens: Lens | None = None
+        self._heard: float | None = None  # the newest stamp of all that came
+        self._paused = False  # whether there was a gap since the last accepted frame
+
+    def heard(self, stamp: float) -> None:
+        """A frame came that is not used: there was a newer one, or the rate is limited."""
+        if self._heard is not None and stamp > self._heard:
+            self._paused |= stamp - self._heard > self._max_gap
+            self._heard = stamp
+
+    def paused(self, stamp: float | None) -> bool:
+        """Whether no frame came for longer than max_gap at some time between the last accepted one and `stamp`."""
+        if stamp is None or self._heard is None:
+            return False
+        return self._paused or stamp - self._heard > self._max_gap
 
     def check(
         self,
@@ -100,20 +117,32 @@ class StreamGate:
         size: tuple[int, int],
         frame_id: str | None = None,
         K: NDArray[np.float64] | None = None,
+        lens: Lens | None = None,
+        paused: bool | None = None,
     ) -> Verdict:
         """Judge a frame: stamp in seconds (None: no stamps), size (height, width), frame_id and K where known.
 
-        A K that is missing now or was missing before is no change.
+        A K that is missing now or was missing before is no change: it corrects results, not what is remembered.
+        lens: that the frame will be undistorted by, None where it is used as it is; one is another than none.
+        paused: what `paused` said, for a replay, which does not know of frames that were not used.
         """
-        verdict = self._judge(stamp, size, frame_id, K)
+        verdict = self._judge(stamp, size, frame_id, K, lens, self.paused(stamp) if paused is None else paused)
         if verdict.action != "drop":
             self._stamp, self._size = stamp, size
             self._frame_id = self._frame_id if frame_id is None else frame_id
             self._K = self._K if K is None else np.array(K, np.float64)
+            self._lens = lens
+            self._heard, self._paused = stamp, False
         return verdict
 
     def _judge(
-        self, stamp: float | None, size: tuple[int, int], frame_id: str | None, K: NDArray[np.float64] | None
+        self,
+        stamp: float | None,
+        size: tuple[int, int],
+        frame_id: str | None,
+        K: NDArray[np.float64] | None,
+        lens: Lens | None,
+        paused: bool,
     ) -> Verdict:
         if self._size is None:
             return STEP
@@ -128,6 +157,18 @@ class StreamGate:
             return Verdict("reset", ResetReason.FRAME_ID_CHANGED, f"frame_id {self._frame_id!r} became {frame_id!r}")
         if K is not None and self._K is not None and not np.allclose(K, self._K, rtol=1e-6, atol=1e-6):
             return Verdict("reset", ResetReason.CALIBRATION_CHANGED, "the camera's K changed")
-        if gap is not None and gap > self._max_gap and self._time_base == "index":
-            return Verdict("reset", ResetReason.GAP, f"gap of {gap:.3f} s, more than max_gap {self._max_gap:g} s")
+        if not _same_lens(lens, self._lens):
+            how = "ended" if lens is None else "began" if self._lens is None else "changed"
+            return Verdict("reset", ResetReason.CALIBRATION_CHANGED, f"undistortion {how}")
+        if gap is not None and paused and self._time_base == "index":
+            detail = f"no image for more than max_gap {self._max_gap:g} s, in the {gap:.3f} s since the last one used"
+            return Verdict("reset", ResetReason.GAP, detail)
         return STEP
+
+
+def _same_lens(a: Lens | None, b: Lens | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    if a.model != b.model or len(a.D) != len(b.D):
+        return False
+    return np.allclose((*a.K, *a.D), (*b.K, *b.D), rtol=1e-6, atol=1e-6)

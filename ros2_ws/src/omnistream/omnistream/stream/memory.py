@@ -25,7 +25,8 @@ def check_fits(need: int, what: str, device: str) -> None:
 def available_bytes(device: torch.device) -> int | None:
     """Free memory of a GPU, or of this machine within its container's limit; None where the system does not say."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # torch gives it back first
+        return int(torch.cuda.mem_get_info(device)[0] + kept)
     known = [value for value in (_machine(), _container()) if value is not None]
     return min(known) if known else None
 

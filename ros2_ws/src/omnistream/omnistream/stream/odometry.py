@@ -16,18 +16,22 @@ class SegmentedOdometry:
         self.segment = 0
         self._T_odom_segment: NDArray[np.float64] = np.eye(4)
         self._last: NDArray[np.float64] = np.eye(4)
-        self._T_first_world: NDArray[np.float64] | None = None
 
     def update(self, T_world_camera: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Pose in the stream's world -> `T_odom_camera` [4, 4]. A segment's first pose maps onto the last one known."""
-        if self._T_first_world is None:
-            # By definition the world is frame 0; a network is only nearly right about that, and the seam must not jump.
-            self._T_first_world = rigid.inverse(T_world_camera)
-        self._last = self._T_odom_segment @ self._T_first_world @ T_world_camera
+        """Pose in the stream's world, as a `StepResult` has it -> `T_odom_camera` [4, 4].
+
+        A segment's frame 0, whose pose is the identity, lies on the last pose known, whether frame 0 was told or not.
+        """
+        self._last = self._T_odom_segment @ T_world_camera
         return self._last
+
+    def change_camera(self, T_before_now: NDArray[np.float64]) -> None:
+        """The segment is another camera's on the same body, which stood there in the one before: the body goes on."""
+        T_now_before = rigid.inverse(T_before_now)
+        self._T_odom_segment = T_now_before @ self._T_odom_segment @ T_before_now
+        self._last = T_now_before @ self._last @ T_before_now
 
     def new_segment(self) -> None:
         """The stream was reset."""
         self.segment += 1
         self._T_odom_segment = self._last
-        self._T_first_world = None

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from omnistream.errors import InputError
 
-MODELS = ("plumb_bob", "rational_polynomial", "equidistant", "fisheye")
+COEFFICIENTS = {"plumb_bob": 5, "rational_polynomial": 8, "equidistant": 4, "fisheye": 4}
+"""How many coefficients of each model are understood."""
+MODELS = tuple(COEFFICIENTS)
 
 
 @dataclass(frozen=True)
@@ -34,13 +36,19 @@ class Undistortion:
     """Undistorts images of one lens; K stays as it is, so the edge of the picture may become black.
 
     Raises:
-        InputError: the distortion model is not one of `MODELS`.
+        InputError: the distortion model is not one of `MODELS`, or has coefficients that are not understood.
     """
 
     def __init__(self, lens: Lens, size: tuple[int, int]) -> None:
         """size: (height, width) of the images."""
         if lens.model not in MODELS:
             raise InputError(f"distortion model is {lens.model!r}; expected one of {', '.join(MODELS)}")
+        most = COEFFICIENTS[lens.model]
+        if any(value != 0 for value in lens.D[most:]):
+            raise InputError(
+                f"distortion model {lens.model} has {len(lens.D)} coefficients, those after the first {most} not zero "
+                f"(D = {list(lens.D)}); expected at most {most}: thin prisms and tilted sensors are not supported"
+            )
         self.lens = lens
         K = np.array(lens.K, np.float64).reshape(3, 3)
         height, width = size

@@ -169,6 +169,8 @@ class StreamSession:
         if self._state is None or (self._state.spec.height, self._state.spec.width) != size:
             if self._engine_for is not None:
                 self.engine = self._engine_for((1, *size))
+            if not self.frames_seen:  # nothing is lost, and both caches at once might not fit where each does
+                self._state = None
             check_fits(self.cache_nbytes(height, width), f"the cache ({self.policy})", self.engine.spec.device)
             self._state = self.engine.new_state(self.policy, 1, *size)
         self._source_size = (height, width)
