@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 import pytest
+import torch
 
 from omnistream.episodes import open_dataset
 from omnistream.errors import ConfigError, InputError
@@ -27,8 +28,17 @@ from tests.omnistream_training.policy.conftest import write_pushes
 VISION = VisionConfig(image_size=40, stream="window:3")
 
 
-def table(root: Path, pushes: Path, model: OmniStream | None, vision: VisionConfig = VISION) -> FeatureTable:
-    cache = FeatureCache(root, vision, model)
+Precision = Literal["float32", "bfloat16"]
+
+
+def table(
+    root: Path,
+    pushes: Path,
+    model: OmniStream | None,
+    vision: VisionConfig = VISION,
+    precision: Precision = "float32",
+) -> FeatureTable:
+    cache = FeatureCache(root, vision, model, precision=precision)
     found = cache.table(open_dataset(pushes), folder_hash(pushes), "front", say=lambda text: None)
     assert found is not None
     return found
@@ -98,6 +108,40 @@ def test_what_they_depend_on_keeps_them_apart(
     table(tmp_path, pushes, tapped, dataclasses.replace(VISION, taps=(0,)))
     table(tmp_path, write_pushes(tmp_path / "other", seed=1), backbone)
     assert len(list(tmp_path.glob("*/features.json"))) == 7
+
+
+def test_the_same_weights_behind_another_normalisation_or_other_taps_are_apart(
+    tmp_path: Path, pushes: Path, tapped: OmniStream
+) -> None:
+    vision = dataclasses.replace(VISION, taps=(0,))
+    assert tapped.config.heads is not None
+    deep = dataclasses.replace(tapped.config, backbone=dataclasses.replace(tapped.config.backbone, depth=5))
+    backbone = random_model(deep, 0).backbone.state_dict()
+    for config in (
+        deep,
+        dataclasses.replace(deep, mean=(0.5, 0.5, 0.5)),
+        dataclasses.replace(deep, heads=dataclasses.replace(tapped.config.heads, taps=(1, 2, 3, 4))),
+    ):
+        model = random_model(config, 0)
+        model.backbone.load_state_dict(backbone)
+        table(tmp_path, pushes, model, vision)
+    assert len(list(tmp_path.glob("*/features.json"))) == 3
+
+
+def test_bfloat16_products_are_those_of_a_bfloat16_session(tmp_path: Path, pushes: Path, backbone: OmniStream) -> None:
+    """And not float32's, under a key of their own; the caller's model stays as it is."""
+    before = {name: value.clone() for name, value in backbone.state_dict().items()}
+    wide = np.array(table(tmp_path, pushes, backbone).tokens, np.float32)
+    narrow = np.array(table(tmp_path, pushes, backbone, precision="bfloat16").tokens, np.float32)
+    assert len(list(tmp_path.glob("*/features.json"))) == 2
+    assert all(value.dtype == torch.float32 for value in backbone.state_dict().values())
+    assert all(torch.equal(value, before[name]) for name, value in backbone.state_dict().items())
+    error = np.sqrt(np.mean((narrow - wide) ** 2)) / wide.std()
+    assert 0 < error < 0.02
+    eye = StreamEye(backbone, VISION, engine="torch", dtype="bfloat16", device="cpu")
+    episode = next(iter(open_dataset(pushes)))
+    seen = np.stack([eye.see(image) for image in episode.frames("front")]).astype(np.float32)
+    assert np.sqrt(np.mean((narrow[: len(seen)] - seen) ** 2)) / wide.std() < error
 
 
 def test_taps_that_the_backbone_does_not_have_are_refused(tmp_path: Path, backbone: OmniStream) -> None:

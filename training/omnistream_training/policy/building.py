@@ -100,7 +100,7 @@ def prepare(
     model, about = _backbone(config)
     # Without the plans: they may be written anew, and no feature changes.
     hashes = [folder_hash(dataset.path, without=(PLANS_FILE,)) for dataset in datasets]
-    features = FeatureCache(cache, config.policy.vision, model, device=device)
+    features = FeatureCache(cache, config.policy.vision, model, device=device, precision=config.precision)
     tables = []
     for dataset, digest in zip(datasets, hashes, strict=True):
         row = []

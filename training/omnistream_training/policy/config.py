@@ -112,7 +112,8 @@ class PolicyRunConfig:
     micro_batch: int = 0
     """Samples at once; gradients of a batch are summed. 0: the whole batch."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the network under autocast; loss, optimiser and what learns are float32."""
+    """Of the network under autocast, and of the frozen backbone's products when features are computed; loss, optimiser
+    and what learns are float32."""
     seed: int = 0
     """Of initial weights, batches and held-out episodes. 0 to 32767."""
     eval_every: int = 250

@@ -6,11 +6,13 @@ CACHE/<key>/
     tokens.npy      float16 [frames, 1 + patches, D], all episodes after one another
     done.jsonl      {"episode": 3, "sha256": ...} for each that is complete
 
-Another backbone, image size or cache policy, or a data set in which a byte changed, has another key.
+Another backbone, precision, normalisation, image size or cache policy, or a data set in which a byte changed, has
+another key.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -20,7 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -28,6 +30,7 @@ from numpy.typing import NDArray
 
 from omnistream.episodes import Episode, EpisodeDataset
 from omnistream.errors import ConfigError, InputError
+from omnistream.model.layers import narrow_products
 from omnistream.model.omnistream import OmniStream
 from omnistream.policy.config import VisionConfig
 from omnistream.policy.vision import feature_size, grid_of, pixel_tokens, stream_tokens, tapped_blocks
@@ -35,7 +38,7 @@ from omnistream.stream.preprocess import network_size, preprocess
 from omnistream.weights.identity import model_hash
 from omnistream_training.journal import duration
 
-VERSION = 1
+VERSION = 2
 EPISODES_AT_ONCE = 16
 """Streams that run side by side."""
 HEADROOM = 64 * 2**20
@@ -64,13 +67,26 @@ class FeatureTable:
 class FeatureCache:
     """The features of one data set under one backbone."""
 
-    def __init__(self, root: Path, vision: VisionConfig, model: OmniStream | None, *, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        root: Path,
+        vision: VisionConfig,
+        model: OmniStream | None,
+        *,
+        device: str = "cpu",
+        precision: Literal["float32", "bfloat16"] = "float32",
+    ) -> None:
+        """precision: of the backbone's products, as `TorchEngine`'s dtype; what is kept is float16 either way."""
         self.root, self.vision, self.device = root, vision, torch.device(device)
         self.dim, self.patch = feature_size(vision, None if model is None else model.config)
+        self.precision = precision
         self._model = model
         self._hash = None if model is None or vision.source == "pixels" else model_hash(model.backbone)
         if self._hash is not None and model is not None:
             self._backbone = model.backbone.to(self.device).eval()
+            if precision == "bfloat16":  # the caller's model stays as it is
+                self._backbone = copy.deepcopy(self._backbone)
+                narrow_products(self._backbone, torch.bfloat16)
 
     def table(
         self,
@@ -97,8 +113,8 @@ class FeatureCache:
             "image_size": self.vision.side(told.height, told.width),
             "source": self.vision.source,
             "stream": self.vision.stream if self._hash else None,
-            "taps": list(self.vision.taps),
-            "camera_token": bool(self._model and self._model.config.camera_token),
+            "precision": self.precision if self._hash else None,
+            **self._input(),
             "lengths": lengths,
             "shape": list(shape),
         }
@@ -126,6 +142,18 @@ class FeatureCache:
             )
         del tokens
         return FeatureTable(np.load(folder / "tokens.npy", mmap_mode="r"), grid)
+
+    def _input(self) -> dict[str, object]:
+        """What the hash of the backbone says nothing about."""
+        if self._hash is None or self._model is None:
+            return {}
+        config = self._model.config
+        return {
+            "blocks": list(tapped_blocks(self.vision, config)),
+            "camera_token": config.camera_token,
+            "mean": list(config.mean),
+            "std": list(config.std),
+        }
 
     def _open(self, folder: Path, meta: dict[str, Any], shape: tuple[int, ...]) -> tuple[np.memmap, set[int]]:
         """The table, writable, and the episodes in it that are whole."""

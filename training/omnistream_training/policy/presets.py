@@ -46,7 +46,8 @@ TABLETOP_DEFAULT = dataclasses.replace(
 cameras. Half of a batch is told something else than was recorded, else blocks are not found by name; goals shorten the
 way there (docs/policy.md has what each was worth). The shallow tap and 160 pixels say where the named block is (probes:
 docs/tabletop.md, docs/policy.md). The hand's 96 pixels stay 96: enlarged to 160 they would cost three times as many
-tokens. No words at times, so that silence means something; one word in ten hidden, so that others count too."""
+tokens. No words at times, so that silence means something; words hidden, left out and moved, so that no single one
+decides (docs/policy.md has what each such noise led to)."""
 
 
 def _paper(chunk: int, steps: int, batch: int, warmup: int, data: PolicyData) -> PolicyRunConfig:
