@@ -131,10 +131,8 @@ class Outputs:
         heads = set()
         if any(map(self._heard, (DEPTH, DEPTH_RELATIVE, CONFIDENCE, POINTS))):
             heads.add("depth")
-        if (
-            ODOMETRY in self._publishers
-        ):  # odometry goes on over resets from poses that nobody listened to (1% of a step)
-            heads.add("pose")
+        if ODOMETRY in self._publishers:
+            heads.add("pose")  # nobody listens, and after a reset it goes on from there all the same (1% of a step)
         predicting = not calibrated and self._node.parameters["allow_predicted_intrinsics"]
         if predicting and any(map(self._heard, (POINTS, CAMERA_INFO))):
             heads.add("pose")  # K is predicted by the same head
