@@ -7,6 +7,7 @@ random networks and chunks, NaN, infinity, huge numbers, chunks out of order, ti
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import types
@@ -59,21 +60,30 @@ def joints() -> Contract:
     return contract(action=action, action_statistics=Statistics(100, low, high, zeros, ones, low, high))
 
 
+def velocities() -> Contract:
+    """The tool's velocity, in units of which `SCALE` says how much they are in a second."""
+    return contract(action=dataclasses.replace(contract().action, mode="velocity"))
+
+
 COMMON: dict[str, Any] = {"position_topic": "/where", "qos.command": f"reliable:{QUEUE}", "gripper_dwell": DWELL}
 KINDS: dict[str, tuple[Contract, dict[str, Any]]] = {
     "twist": (contract(), {"outputs": ["twist", "pose", "action", "gripper"]}),
+    "velocity": (velocities(), {"outputs": ["twist", "pose", "action", "gripper"], "action_scale": SCALE.tolist()}),
     "joint": (joints(), {"outputs": ["joint_trajectory", "action", "gripper"], "action_scale": [1.0]}),
 }
+ARM = {"twist": "twist", "velocity": "twist", "joint": "joint"}
+"""Whose limits hold; a velocity moves the same arm as a relative action does."""
 
 
 def parameters(kind: str) -> dict[str, Any]:
-    bounds = {"lower_bound": LOW[kind].tolist(), "upper_bound": HIGH[kind].tolist()}
-    if kind == "twist":  # turns have none
+    arm = ARM[kind]
+    bounds = {"lower_bound": LOW[arm].tolist(), "upper_bound": HIGH[arm].tolist()}
+    if arm == "twist":  # turns have none
         bounds = {
             name: [*values, *[math.copysign(1e9, sign)] * 3]
             for (name, values), sign in zip(bounds.items(), (-1, 1), strict=True)
         }
-    limits = {"velocity_limit": SPEED[kind].tolist(), "acceleration_limit": CHANGE[kind].tolist(), "start_jump": [1e9]}
+    limits = {"velocity_limit": SPEED[arm].tolist(), "acceleration_limit": CHANGE[arm].tolist(), "start_jump": [1e9]}
     return COMMON | bounds | limits | KINDS[kind][1]
 
 
@@ -81,10 +91,11 @@ class Receiver:
     """Hears every topic with a deep reliable queue, and checks each message as it comes."""
 
     def __init__(self, graph: Graph, kind: str) -> None:
-        self.kind, self.heard, self.wrong = kind, 0, list[str]()
+        self.kind, self.heard, self.wrong = ARM[kind], 0, list[str]()
+        self.period = T if kind == "twist" else 1.0  # of what a relative action is told for, or a velocity
         self.moved = 0
         self.grippers: list[float] = []
-        self._velocity = np.zeros(len(SPEED[kind]))
+        self._velocity = np.zeros(len(SPEED[self.kind]))
         self._turn: NDArray[np.float64] | None = None
         self._place: NDArray[np.float64] | None = None
         check: dict[str, tuple[Any, Callable[[Any], None]]] = {
@@ -92,9 +103,9 @@ class Receiver:
             "pose": (PoseStamped, self._pose),
             "joint_trajectory": (JointTrajectory, self._trajectory),
             "action": (Float64MultiArray, self._action),
-            "gripper" if kind == "twist" else "finger": (Float64, self._gripper),
+            "gripper" if self.kind == "twist" else "finger": (Float64, self._gripper),
         }
-        names = [*KINDS[kind][1]["outputs"][:-1], "gripper" if kind == "twist" else "finger"]
+        names = [*KINDS[kind][1]["outputs"][:-1], "gripper" if self.kind == "twist" else "finger"]
         for name in names:
             message, look = check[name]
             graph.node.create_subscription(
@@ -160,7 +171,7 @@ class Receiver:
         assert np.isfinite(values).all(), "not finite"
         self._closes(gripper)
         if self.kind == "twist":
-            assert (np.abs(values) <= SPEED["twist"] * T / SCALE + EPS).all(), "too fast"
+            assert (np.abs(values) <= SPEED["twist"] * self.period / SCALE + EPS).all(), "too fast"
         else:
             assert ((values >= LOW["joint"]) & (values <= HIGH["joint"])).all(), "outside"
 
@@ -192,7 +203,7 @@ class Driver:
         )
         monkeypatch.setattr(node, "get_clock", lambda: clock)
         self.mind.instruct("open the drawer")
-        self.kind = "twist" if self.control.settings.contract.action.mode == "delta" else "joint"
+        self.kind = "joint" if self.control.settings.contract.action.mode == "absolute" else "twist"
         self.rest()
 
     def rest(self) -> None:
