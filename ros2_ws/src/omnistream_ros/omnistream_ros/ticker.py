@@ -47,7 +47,8 @@ class Ticker:
         # Daemon: a tick that hangs must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
-        self.refused = _set_priority(self._thread.native_id, priority) if priority else ""
+        thread = self._thread.native_id
+        self.refused = "" if not priority or thread is None else _set_priority(thread, priority)
         """Why it has no priority, a sentence; "" where it has that which was asked for."""
 
     def stop(self, timeout: float | None = None) -> bool:
@@ -89,10 +90,10 @@ class Ticker:
         return self._due - now
 
 
-def _set_priority(thread: int | None, priority: int) -> str:
+def _set_priority(thread: int, priority: int) -> str:
     """Returns why not, or ""."""
     try:
-        os.sched_setscheduler(thread or 0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
+        os.sched_setscheduler(thread, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
     except (OSError, AttributeError) as error:  # no permission; or not Linux
         return f"no real-time priority {priority}: {error}"
     return ""
