@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from omnistream.contract import Contract, load_contract, save_contract
@@ -17,6 +18,8 @@ from omnistream.model.omnistream import OmniStream
 from omnistream.policy import load_policy, save_policy
 from omnistream.policy.checkpoint import CONTRACT_FILE, POLICY_FILE, WEIGHTS_FILE, LoadedPolicy
 from omnistream.policy.session import PolicySession
+from omnistream.policy.vision import BackboneInput
+from omnistream.weights import random_model
 from omnistream.weights.files import sha256_of
 from tests.omnistream.policy.conftest import CONFIG, images, make_policy
 
@@ -54,6 +57,35 @@ def test_half_precision_is_half_as_large_and_close(
     assert actions(load_policy(small), backbone, contract) == pytest.approx(
         actions(policy, backbone, contract), abs=5e-3
     )
+
+
+def test_statistics_are_not_rounded(policy: LoadedPolicy, tmp_path: Path) -> None:
+    network = policy.network
+    for name in ("visual_mean", "visual_std", "state_mean", "state_std"):
+        getattr(network, name).copy_(torch.rand_like(getattr(network, name)) + 0.1)
+    found = load_policy(save_policy(policy, tmp_path / "small", dtype="float16")).network
+    for name, value in network.named_buffers():
+        assert torch.equal(value, dict(found.named_buffers())[name]), name
+    assert load_file(tmp_path / "small" / WEIGHTS_FILE)["query"].dtype == torch.float16
+
+
+def test_a_backbone_of_the_same_weights_that_is_fed_in_another_way_is_refused(
+    contract: Contract, backbone: OmniStream, tmp_path: Path
+) -> None:
+    fed = BackboneInput.of(CONFIG.vision, backbone.config)
+    policy = dataclasses.replace(make_policy(contract, CONFIG, backbone), backbone_input=fed)
+    loaded = load_policy(save_policy(policy, tmp_path / "policy"))
+    assert loaded.backbone_input == fed
+    other = random_model(dataclasses.replace(backbone.config, mean=(0.5, 0.5, 0.5)), 0)
+    other.backbone.load_state_dict(backbone.backbone.state_dict())
+    PolicySession(loaded, backbone, engine="torch", device="cpu")
+    with pytest.raises(ContractError, match=r"(?s)trained on features of .*mean=\(0.485.*has .*mean=\(0.5, 0.5, 0.5\)"):
+        PolicySession(loaded, other, engine="torch", device="cpu")
+    path = tmp_path / "policy" / POLICY_FILE
+    data = json.loads(path.read_text())
+    del data["backbone_input"]  # as before it was written down
+    path.write_text(json.dumps(data))
+    PolicySession(load_policy(path.parent), other, engine="torch", device="cpu")
 
 
 def test_a_goal_travels_with_the_policy(tmp_path: Path, backbone: OmniStream, contract: Contract) -> None:

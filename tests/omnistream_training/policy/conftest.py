@@ -33,8 +33,11 @@ CONTRACT = Contract(
 )
 
 
-def write_pushes(folder: Path, episodes: int = 12, seed: int = 0, storage: str = "image") -> Path:
-    """Left: dx -0.8, open; right: dx 0.8, closed. A square of any colour drifts as it is pushed."""
+def write_pushes(folder: Path, episodes: int = 12, seed: int = 0, storage: str = "image", still: bool = False) -> Path:
+    """Left: dx -0.8, open; right: dx 0.8, closed. A square of any colour drifts as it is pushed.
+
+    still: the state is noise about one place.
+    """
     draw = np.random.default_rng(seed)
     with EpisodeWriter(folder, CONTRACT, storage=storage) as writer:  # type: ignore[arg-type]
         for number in range(episodes):
@@ -46,7 +49,8 @@ def write_pushes(folder: Path, episodes: int = 12, seed: int = 0, storage: str =
                 picture[12:20, round(x) : round(x) + 8] = colour
                 wrist = np.full((32, 32, 3), colour // 2, np.uint8)
                 action = [0.8 * sign, 0.1 * sign, float(sign < 0)]
-                writer.add([x / 48], action, {"front": picture, "wrist": wrist})
+                state = 0.3 + draw.uniform(-1e-6, 1e-6) if still else x / 48
+                writer.add([state], action, {"front": picture, "wrist": wrist})
                 x += 1.5 * sign
             writer.end(success=True)
     return folder

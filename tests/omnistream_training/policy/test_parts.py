@@ -128,6 +128,18 @@ def test_a_batch_is_a_function_of_seed_and_step() -> None:
     assert (a.state == mean).any() and not (a.state == mean).all()
 
 
+def test_what_hardly_moves_has_no_deviation_and_gets_no_noise() -> None:
+    samples = make_samples(make_track(0, 30))
+    moves = samples.state_statistics()[1]
+    assert moves == pytest.approx(np.arange(30).std())
+    for track in samples.tracks:
+        track.state[:] = 100 + np.random.default_rng(0).uniform(-4e-5, 4e-5, track.state.shape)
+    mean, std = samples.state_statistics()
+    assert mean == pytest.approx(100) and std == 0
+    drawn = samples.draw(0, 16, 0, Noise(state=0.5), std).state
+    assert drawn is not None and (drawn - 100).abs().max() < 1e-4
+
+
 def test_words_are_left_out_and_moved_but_none_past_one_that_was_far() -> None:
     sentence = "put the red cube on top of blue"
     samples = make_samples(make_track(0, 30, sentence))

@@ -88,6 +88,26 @@ def write_lefts(folder: Path, pushes: Path, **changes: object) -> Path:
     return folder
 
 
+def test_state_that_never_moved_is_named_and_not_read(
+    config: PolicyRunConfig, where: PolicyWhere, tmp_path: Path, backbone: OmniStream
+) -> None:
+    """In deviations of noise, a millimetre on another day would be more than all that was learnt from."""
+    folder = write_pushes(tmp_path / "still", still=True)
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, folders=(str(folder),), state=True))
+    said: list[str] = []
+    assert prepare(config, where.cache, "cpu", say=said.append) is not None
+    assert "state that moves by less than 0.0001 in these data, and is not read: x" in said
+    assert train(config, tmp_path / "run", where, steps=3)
+    session = PolicySession(load_policy(tmp_path / "run" / "best"), backbone, engine="torch", device="cpu")
+    session.set_instruction(LEFT)
+    pictures = {"front": np.zeros((32, 48, 3), np.uint8), "wrist": np.zeros((32, 32, 3), np.uint8)}
+    told = []
+    for x in (0.3, 0.31, 5.0):
+        session.reset()
+        told.append(session.step(pictures, [x]).actions)
+    assert np.array_equal(told[0], told[1]) and np.array_equal(told[0], told[2])
+
+
 def planned(config: PolicyRunConfig, folder: Path) -> PolicyRunConfig:
     return dataclasses.replace(
         config,

@@ -19,8 +19,9 @@ from omnistream.errors import ConfigError
 from omnistream.model.omnistream import OmniStream
 from omnistream.policy.config import PolicyShape, goal_dimensions
 from omnistream.policy.network import PolicyNetwork
-from omnistream.policy.scaling import ActionScaling, scaling_from
+from omnistream.policy.scaling import SMALLEST_RANGE, ActionScaling, scaling_from
 from omnistream.policy.tokens import PretrainedTokens, WordTokens
+from omnistream.policy.vision import BackboneInput
 from omnistream.weights import default_model, load_model, model_hash
 from omnistream.weights.files import sha256_of
 from omnistream_training.policy.config import PolicyRunConfig
@@ -55,6 +56,7 @@ class Setup:
     """With the input statistics of the training frames."""
     contract: Contract
     """Of the policy: with statistics of the training episodes and the backbone's hash."""
+    backbone_input: BackboneInput | None
     scaling: ActionScaling
     tokens: WordTokens | PretrainedTokens
     identity: dict[str, str]
@@ -136,6 +138,9 @@ def prepare(
     network.visual_mean[:], network.visual_std[:] = learnt.visual_statistics()
     if shape.state:
         network.state_mean[:], network.state_std[:] = learnt.state_statistics()
+        still = [name for name, std in zip(contract.state_names, network.state_std, strict=True) if not std]
+        if still:
+            say(f"state that moves by less than {SMALLEST_RANGE} in these data, and is not read: {', '.join(still)}")
     _check_goal(config.policy.goal, learnt, network.state_mean[list(goal)], network.state_std[list(goal)])
     learning = sum(p.numel() for p in network.parameters() if p.requires_grad)
     clipped = scaling.clipped(learnt.recorded())
@@ -155,7 +160,8 @@ def prepare(
     for i, dataset in enumerate(datasets):
         plans = Path(dataset.path) / PLANS_FILE
         identity |= {f"plans {i}": sha256_of(plans)[:16]} if plans.is_file() else {}
-    return Setup(datasets, learnt, held_out, network, contract, scaling, tokens, identity, description)
+    fed = None if model is None else BackboneInput.of(config.policy.vision, model.config)
+    return Setup(datasets, learnt, held_out, network, contract, fed, scaling, tokens, identity, description)
 
 
 def _backbone(config: PolicyRunConfig) -> tuple[OmniStream | None, str]:
@@ -171,7 +177,8 @@ def _check_goal(goal: Sequence[str], samples: Samples, mean: Tensor, std: Tensor
     """ConfigError where a dimension that hardly moves in the recordings moves in plans: its deviation is no unit."""
     if not goal:
         return
-    off = ((samples.all_keyframes() - mean) / std).abs().amax((0, 1))
+    apart = (samples.all_keyframes() - mean).abs().amax((0, 1))
+    off = torch.where(std > 0, apart / std, torch.where(apart < SMALLEST_RANGE, 0.0, torch.inf))
     far = int(off.argmax())
     if off[far] > FAR:
         raise ConfigError(

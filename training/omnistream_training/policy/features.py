@@ -13,6 +13,7 @@ another key.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import hashlib
 import json
 import os
@@ -33,7 +34,7 @@ from omnistream.errors import ConfigError, InputError
 from omnistream.model.layers import narrow_products
 from omnistream.model.omnistream import OmniStream
 from omnistream.policy.config import VisionConfig
-from omnistream.policy.vision import feature_size, grid_of, pixel_tokens, stream_tokens, tapped_blocks
+from omnistream.policy.vision import BackboneInput, feature_size, grid_of, pixel_tokens, stream_tokens, tapped_blocks
 from omnistream.stream.preprocess import network_size, preprocess
 from omnistream.weights.identity import model_hash
 from omnistream_training.journal import duration
@@ -147,13 +148,7 @@ class FeatureCache:
         """What the hash of the backbone says nothing about."""
         if self._hash is None or self._model is None:
             return {}
-        config = self._model.config
-        return {
-            "blocks": list(tapped_blocks(self.vision, config)),
-            "camera_token": config.camera_token,
-            "mean": list(config.mean),
-            "std": list(config.std),
-        }
+        return dataclasses.asdict(BackboneInput.of(self.vision, self._model.config))
 
     def _open(self, folder: Path, meta: dict[str, Any], shape: tuple[int, ...]) -> tuple[np.memmap, set[int]]:
         """The table, writable, and the episodes in it that are whole."""

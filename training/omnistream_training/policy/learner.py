@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from omnistream.policy.network import PolicyNetwork, PolicyOutput
+from omnistream.policy.network import PolicyNetwork, PolicyOutput, in_deviations
 from omnistream_training.learner import Progress
 from omnistream_training.optim import Optimizers, WeightAverage, rate_at
 from omnistream_training.policy.config import PolicyRunConfig
@@ -65,4 +65,4 @@ class PolicyLearner:
         if batch.keyframes is None:
             return None
         which = list(self.network.shape.goal)
-        return (batch.keyframes - self.network.state_mean[which]) / self.network.state_std[which]
+        return in_deviations(batch.keyframes, self.network.state_mean[which], self.network.state_std[which])

@@ -22,7 +22,7 @@ from omnistream.episodes import EpisodeDataset
 from omnistream.episodes.plans import Plans
 from omnistream.episodes.statistics import RunningStatistics
 from omnistream.errors import ConfigError, InputError
-from omnistream.policy.scaling import ActionScaling
+from omnistream.policy.scaling import SMALLEST_RANGE, ActionScaling
 from omnistream.policy.tokens import PretrainedTokens, WordTokens
 from omnistream_training.policy.config import Noise, PolicyData
 from omnistream_training.policy.features import FeatureTable
@@ -322,9 +322,13 @@ class Samples:
         return torch.stack(means).float().cpu(), torch.stack(stds).float().cpu()
 
     def state_statistics(self) -> tuple[Tensor, Tensor]:
-        """Mean and deviation [S] of the robot's state."""
+        """Mean and deviation [S] of the robot's state; 0 for what hardly moves (`SMALLEST_RANGE`), and is not read.
+
+        In deviations, the least offset on another day would be larger than all that was ever learnt from.
+        """
         rows = np.concatenate([track.state for track in self.tracks]).astype(np.float64)
-        return torch.from_numpy(rows.mean(0)).float(), torch.from_numpy(np.maximum(rows.std(0), 1e-6)).float()
+        moves = rows.max(0) - rows.min(0) >= SMALLEST_RANGE
+        return torch.from_numpy(rows.mean(0)).float(), torch.from_numpy(np.where(moves, rows.std(0), 0.0)).float()
 
 
 def sentences(tracks: Sequence[Track], *, planned: bool) -> set[str]:

@@ -170,7 +170,8 @@ class PolicyTrainer:
         """The network as it is, with all that its numbers mean."""
         setup = self.setup
         told = {"step": self.progress.step, "setup": setup.description, **setup.identity, **(training or {})}
-        return LoadedPolicy(self.learner.network, setup.tokens, setup.contract, setup.scaling, told)
+        network, fed = self.learner.network, setup.backbone_input
+        return LoadedPolicy(network, setup.tokens, setup.contract, setup.scaling, told, backbone_input=fed)
 
     def _draw(self, step: int) -> Batch:
         return self.setup.draw(self.config, step)

@@ -8,8 +8,9 @@ policy.json
     scaling           ActionScaling as a mapping
     tokens            the tokeniser: the words, or that it is the language model's
     language_model    null, or the hash of the user's directory (`language_model_hash`), which is checked at load
+    backbone_input    null, or what its features depend on beside the backbone's hash (`BackboneInput`); may be absent
     weights_sha256    of policy.safetensors, which is checked when it is read
-    weights_dtype     float32 or float16 on disk; in memory always float32
+    weights_dtype     float32 or float16 on disk, statistics always float32; in memory always float32
     made_by           the command or function that wrote it
     made_with         {omnistream: version}
     training          what is worth knowing of the run: preset, data set, step, validation; free form
@@ -35,12 +36,14 @@ from safetensors.torch import load_file
 import omnistream
 from omnistream.contract import Contract, load_contract, require_same, save_contract
 from omnistream.errors import CheckpointError, ConfigError, ContractError
+from omnistream.model.config import ModelConfig
 from omnistream.policy.config import PolicyConfig, PolicyShape, goal_dimensions
 from omnistream.policy.default import policy_folder
 from omnistream.policy.language_model import language_model_hash
 from omnistream.policy.network import PolicyNetwork
 from omnistream.policy.scaling import ActionScaling
 from omnistream.policy.tokens import PretrainedTokens, WordTokens, tokens_from_dict
+from omnistream.policy.vision import BackboneInput
 from omnistream.strict import build
 from omnistream.weights.files import (
     check_replaceable,
@@ -70,6 +73,7 @@ FIELDS: dict[str, type | tuple[type, ...]] = {
     "made_with": dict,
     "training": dict,
 }
+OPTIONAL: dict[str, type | tuple[type, ...]] = {"backbone_input": (dict, type(None))}
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +88,8 @@ class LoadedPolicy:
     scaling: ActionScaling
     training: Mapping[str, Any] = field(default_factory=dict)
     path: Path | None = None
+    backbone_input: BackboneInput | None = None
+    """None: it looks at pixels, or nobody wrote it down."""
 
     @property
     def config(self) -> PolicyConfig:
@@ -113,6 +119,17 @@ class LoadedPolicy:
                 "load that backbone, or train the policy on this one"
             )
 
+    def check_backbone_input(self, model: ModelConfig) -> None:
+        """ContractError, with both sides, where a backbone of the same weights is fed or tapped in another way."""
+        if self.backbone_input is None:
+            return
+        found = BackboneInput.of(self.config.vision, model)
+        if found != self.backbone_input:
+            raise ContractError(
+                f"the policy was trained on features of {self.backbone_input}, the backbone has {found}; load the "
+                "checkpoint that it was trained on"
+            )
+
 
 def save_policy(
     policy: LoadedPolicy,
@@ -132,8 +149,12 @@ def save_policy(
     check_replaceable(target, overwrite, POLICY_FILE, FORMAT, "an omnistream policy")
     if dtype not in DTYPES:
         raise CheckpointError(f"dtype {dtype!r} is unknown; expected one of {', '.join(DTYPES)}")
+    # Statistics stay as they are: rounded, they would shift every input.
+    exact = {name for name, _ in policy.network.named_buffers()}
     stored = {
-        name: tensor.detach().to("cpu", DTYPES[dtype] if tensor.is_floating_point() else None).contiguous()
+        name: tensor.detach()
+        .to("cpu", DTYPES[dtype] if tensor.is_floating_point() and name not in exact else None)
+        .contiguous()
         for name, tensor in policy.network.learnt().items()
     }
     bad = sorted(name for name, tensor in stored.items() if not bool(torch.isfinite(tensor).all()))
@@ -151,6 +172,7 @@ def save_policy(
                 "scaling": dataclasses.asdict(policy.scaling),
                 "tokens": policy.tokens.to_dict(),
                 "language_model": None if language_model is None else language_model_hash(language_model),
+                "backbone_input": None if policy.backbone_input is None else dataclasses.asdict(policy.backbone_input),
                 "weights_sha256": sha256_of(partial / WEIGHTS_FILE),
                 "weights_dtype": dtype,
                 "made_by": made_by,
@@ -183,6 +205,8 @@ def load_policy(
         tokens = tokens_from_dict(data["tokens"], language_model)
         agreed = load_contract(folder / CONTRACT_FILE)
         _check_shape(agreed, config, shape, scaling)
+        given = data.get("backbone_input")
+        fed = None if given is None else build(BackboneInput, given, "backbone_input")
     except ConfigError as error:
         raise CheckpointError(f"{path}: {error}") from error
     _check_language_model(path, data["language_model"], config, language_model)
@@ -190,7 +214,8 @@ def load_policy(
     with torch.random.fork_rng(devices=[]):
         network = PolicyNetwork(config, shape, tokens, language_model if config.language.pretrained else None)
     _load_weights(folder / WEIGHTS_FILE, data["weights_sha256"], network)
-    policy = LoadedPolicy(network.eval().requires_grad_(False), tokens, agreed, scaling, data["training"], folder)
+    network.eval().requires_grad_(False)
+    policy = LoadedPolicy(network, tokens, agreed, scaling, data["training"], folder, fed)
     if contract is not None:
         policy.check_contract(contract)
     return policy
@@ -236,11 +261,11 @@ def _check_fields(path: Path, data: dict[str, Any]) -> None:
             f"{path}: format_version {version} is newer than this version of omnistream reads ({FORMAT_VERSION}); "
             "update omnistream"
         )
-    missing, unknown = sorted(set(FIELDS) - set(data)), sorted(set(data) - set(FIELDS))
+    missing, unknown = sorted(set(FIELDS) - set(data)), sorted(set(data) - set(FIELDS) - set(OPTIONAL))
     if missing or unknown:
         raise CheckpointError(f"{path}: missing fields {missing}, unknown fields {unknown}")
-    for name, kind in FIELDS.items():
-        if not isinstance(data[name], kind):
+    for name, kind in (FIELDS | OPTIONAL).items():
+        if name in data and not isinstance(data[name], kind):
             raise CheckpointError(f"{path}: {name} is {data[name]!r}, which is of another type than expected")
 
 

@@ -90,7 +90,8 @@ class PolicyNetwork(nn.Module):
             inputs += shape.state + cameras * width + asked * places
         self.head = ActionHead(inputs, config.chunk, shape.arm, shape.grippers, config.head)
         # Statistics of the training data, so that inputs arrive at mean 0 and deviation 1; of CLS and of patches, since
-        # CLS differs little from frame to frame, and what differs would drown in the patches' deviation.
+        # CLS differs little from frame to frame, and what differs would drown in the patches' deviation. A deviation of
+        # 0: that number of the state never moved there, and is not read.
         self.register_buffer("visual_mean", torch.zeros(cameras, 2, dim))
         self.register_buffer("visual_std", torch.ones(cameras, 2, dim))
         self.register_buffer("state_mean", torch.zeros(shape.state))
@@ -108,7 +109,7 @@ class PolicyNetwork(nn.Module):
             for tokens, mean, std in zip(visual, self.visual_mean, self.visual_std, strict=True)
         ]
         if state is not None:
-            state = ((state - self.state_mean) / self.state_std).clamp(-STATE_LIMIT, STATE_LIMIT)
+            state = in_deviations(state, self.state_mean, self.state_std).clamp(-STATE_LIMIT, STATE_LIMIT)
         *asked, answer = self._ask(seen, words, known, state).unbind(1)
         if not len(self.pooling):
             return PolicyOutput(*self.head(answer))
@@ -160,3 +161,8 @@ class PolicyNetwork(nn.Module):
             for name, tensor in self.state_dict().items()
             if not (frozen and name.startswith("llm.") and LORA_MARK not in name)
         }
+
+
+def in_deviations(state: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """`state` [..., S] less its mean, in deviations; 0 where the deviation is 0 (`PolicyNetwork.state_std`)."""
+    return torch.where(std > 0, (state - mean) / std.clamp(min=torch.finfo(std.dtype).tiny), 0.0)

@@ -96,6 +96,7 @@ class PolicySession:
             self._eyes = {name: PixelEye(vision) for name in policy.shape.cameras}
         elif backbone is not None:
             policy.check_backbone(model_hash(backbone.backbone))
+            policy.check_backbone_input(backbone.config)
             for name in policy.shape.cameras:
                 camera = policy.contract.camera(name)
                 side = vision.side(camera.height, camera.width)

@@ -5,6 +5,7 @@ training reads them from a cache on disk, and both shall see the same numbers.""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -25,6 +26,23 @@ PIXEL_PATCH = 16
 PIXEL_DIM = 3 * PIXEL_PATCH**2
 
 Tokens = NDArray[np.float16]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneInput:
+    """What features depend on and the hash of a backbone's weights says nothing about."""
+
+    blocks: tuple[int, ...]
+    """Those behind `VisionConfig.taps`, which the heads of a checkpoint choose."""
+    camera_token: bool
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    """Of the normalisation of pictures in [0, 1]."""
+
+    @classmethod
+    def of(cls, vision: VisionConfig, model: ModelConfig) -> BackboneInput:
+        """ConfigError for taps that the model does not have."""
+        return cls(blocks=tapped_blocks(vision, model), camera_token=model.camera_token, mean=model.mean, std=model.std)
 
 
 class Eye(Protocol):
