@@ -127,20 +127,34 @@ def observation(stamp: int) -> Observation:
 
 
 def test_commands_next_and_hold():
-    pairer = ActionPairer([Command("arm", "next", 50 * MS), Command("gripper", "hold", None)])
+    """Both are what was commanded on seeing the picture: what came before it is an answer to another one."""
+    commands = [Command("arm", "next", 50 * MS), Command("gripper", "hold", None)]
+    pairer = ActionPairer(commands, 40 * MS, is_gap=lambda before, after: after - before > 60 * MS)
     found = list(pairer.command("gripper", 5 * MS, "open"))
     found += pairer.observe(observation(10 * MS))
     found += pairer.command("arm", 9 * MS, "before")
-    found += pairer.command("gripper", 12 * MS, "closed")
-    assert found == []  # the arm's command is still to come
     found += pairer.command("arm", 12 * MS, "after")
-    assert [step.commands for step in found] == [{"arm": "after", "gripper": "open"}]
-    found = [*pairer.observe(observation(100 * MS)), *pairer.poll(151 * MS)]
-    assert found == [Gap(100 * MS, "no command on arm within 0.050 s", idle=True)]
+    found += pairer.command("gripper", 14 * MS, "closed")
+    found += pairer.command("gripper", 49 * MS, "open")  # of the next picture, which comes early
+    assert found == []  # who knows when that will be
+    found += pairer.observe(observation(48 * MS))
+    assert [step.commands for step in found] == [{"arm": "after", "gripper": "closed"}]
+    found = [*pairer.observe(observation(200 * MS)), *pairer.command("arm", 50 * MS, "later"), *pairer.poll(130 * MS)]
+    assert [step.commands for step in found] == [{"arm": "later", "gripper": "open"}]  # a gap follows
+    assert [*pairer.poll(251 * MS)] == [Gap(200 * MS, "no command on arm within 0.050 s", idle=True)]
+
+
+def test_what_holds_may_be_as_old_as_is_said_at_the_tick():
+    pairer = ActionPairer([Command("gripper", "hold", 30 * MS)], 10 * MS)
+    found = [*pairer.command("gripper", 0, "open")]
+    for tick in range(0, 60 * MS, 10 * MS):
+        found += pairer.observe(observation(tick))
+    found += pairer.flush()
+    assert [type(item).__name__ for item in found] == ["Step"] * 4 + ["Gap"] * 2
 
 
 def test_a_difference_needs_the_next_observation_and_no_gap_between():
-    pairer = ActionPairer([], wants_next=True, is_gap=lambda before, after: after - before > 100)
+    pairer = ActionPairer([], 100, wants_next=True, is_gap=lambda before, after: after - before > 100)
     found = [*pairer.observe(observation(0)), *pairer.observe(observation(100)), *pairer.observe(observation(300))]
     found += pairer.flush()
     assert [(type(item).__name__, item.next.stamp if isinstance(item, Step) else item.stamp) for item in found] == [

@@ -78,7 +78,10 @@ class BagSteps:
         self.lost: list[str] = []
         self._aligner = Aligner(mapping.streams(), mapping.cameras[0].topic, mapping.period, _ns(mapping.patience))
         self._pairer = ActionPairer(
-            mapping.commands(), wants_next=bool(mapping.action.from_state), is_gap=self._aligner.is_gap
+            mapping.commands(),
+            mapping.period,
+            wants_next=bool(mapping.action.from_state),
+            is_gap=self._aligner.is_gap,
         )
         self._cutter = Cutter(
             marked=mapping.episodes.topic is not None,

@@ -20,9 +20,10 @@ class Command:
 
     name: str
     pick: Literal["next", "hold"]
-    """next: the first command at or after the tick; hold: the last one before or at it, which is still in force."""
+    """next: the first command at or after the tick; hold: the last one before the next tick, which is then in force:
+    what was commanded once, on seeing this, belongs to this and not to the picture after it."""
     max_age: int | None
-    """ns to wait for "next", ns that "hold" may be old; None: any."""
+    """ns to wait for "next", ns that "hold" may be old at the tick; None: any."""
     delay: int = 0
     """ns that are added to the tick: from seeing to commanding."""
 
@@ -41,13 +42,15 @@ class Step:
 class ActionPairer:
     """Holds observations back until their commands are there.
 
-    wants_next: a step also gets the observation after it (actions that are differences of states); an observation that
-    is followed by a gap then makes no step. is_gap(before, after): whether two stamps lie too far apart for that.
+    period: ns from tick to tick, for commands that hold where no tick follows. wants_next: a step also gets the
+    observation after it (actions that are differences of states); an observation that is followed by a gap then makes
+    no step. is_gap(before, after): whether two stamps lie too far apart to follow one another.
     """
 
     def __init__(
         self,
         commands: Sequence[Command],
+        period: int,
         *,
         wants_next: bool = False,
         is_gap: Callable[[int, int], bool] = lambda before, after: False,
@@ -56,9 +59,11 @@ class ActionPairer:
         self._commands = {command.name: command for command in commands}
         self._history: dict[str, History[Any]] = {command.name: History(COMMANDS_KEPT) for command in commands}
         self._waiting: deque[Observation | Gap] = deque()
-        self._wants_next = wants_next
+        self._period, self._wants_next = period, wants_next
+        self._holds = any(command.pick == "hold" for command in commands)
         self._patience = max(
-            (c.delay + (c.max_age if c.pick == "next" and c.max_age is not None else 0) for c in commands), default=0
+            (c.delay + (period if c.pick == "hold" else c.max_age or 0) for c in commands),
+            default=0,
         )
 
     def observe(self, observation: Observation | Gap) -> Iterator[Step | Gap]:
@@ -90,30 +95,43 @@ class ActionPairer:
         while self._waiting:
             head = self._waiting[0]
             if isinstance(head, Observation):
-                if self._wants_next and len(self._waiting) < 2:
+                if (self._wants_next or self._holds) and len(self._waiting) < 2:
                     return
-                if not all(self._reached(command, head.stamp) for command in self._commands.values()):
+                following = self._waiting[1] if len(self._waiting) > 1 else None
+                if not all(self._reached(command, head, following) for command in self._commands.values()):
                     return
             yield self._decide()
 
-    def _reached(self, command: Command, stamp: int) -> bool:
+    def _reached(self, command: Command, head: Observation, following: Observation | Gap | None) -> bool:
         newest = self._history[command.name].newest
-        return newest is not None and newest >= stamp + command.delay
+        return newest is not None and newest >= self._last_moment(command, head, following)
+
+    def _last_moment(self, command: Command, head: Observation, following: Observation | Gap | None) -> int:
+        """What is stamped later is no answer to `head`, ns; of "next": what is stamped earlier."""
+        if command.pick == "next":
+            return head.stamp + command.delay
+        follows = following is not None and not self._is_gap(head.stamp, following.stamp)
+        end = following.stamp if follows and following is not None else head.stamp + self._period
+        return end - 1 + command.delay
 
     def _decide(self) -> Step | Gap:
         head = self._waiting.popleft()
         if isinstance(head, Gap):
             return head
+        found = self._waiting[0] if self._waiting else None
         following = None
         if self._wants_next:
-            found = self._waiting[0] if self._waiting else None
             if not isinstance(found, Observation) or self._is_gap(head.stamp, found.stamp):
                 return Gap(head.stamp, "no observation after it", idle=True)
             following = found
         values = {}
         for name, command in self._commands.items():
-            at, history = head.stamp + command.delay, self._history[name]
-            chosen = (history.after if command.pick == "next" else history.before)(at, command.max_age)
+            at, history = self._last_moment(command, head, found), self._history[name]
+            if command.pick == "next":
+                chosen = history.after(at, command.max_age)
+            else:
+                tick = head.stamp + command.delay
+                chosen = history.before(at, None if command.max_age is None else command.max_age + at - tick)
             if chosen is None:
                 within = "" if command.max_age is None else f" within {command.max_age / 1e9:.3f} s"
                 return Gap(head.stamp, f"no command on {name}{within}", idle=True)

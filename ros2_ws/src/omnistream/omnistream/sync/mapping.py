@@ -99,7 +99,7 @@ class ActionPart(StatePart):
     """Commands on one topic."""
 
     pick: str = "next"
-    """next: the first at or after the tick; hold: the last before it, still in force."""
+    """next: the first at or after the tick; hold: the last before the next tick, then in force."""
     delay: float = 0.0
     """Seconds from tick to command."""
     gripper: GripperSign | None = None
