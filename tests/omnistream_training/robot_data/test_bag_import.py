@@ -208,6 +208,35 @@ def test_missing_topics_and_foreign_clocks_are_named(tmp_path, make_bag):
     assert report.episodes == 2
 
 
+def shifted(seconds, which):
+    """Stamps of the messages on a topic that `which` names, moved by whole seconds."""
+    seen = {}
+
+    def change(topic, time, data):
+        number = seen[topic] = seen.get(topic, -1) + 1
+        if topic.startswith(("/camera", "/joint")) and which(topic, number):
+            return data[:4] + (int.from_bytes(data[4:8], "little") + seconds).to_bytes(4, "little") + data[8:]
+        return data
+
+    return change
+
+
+def test_a_stamp_of_the_future_costs_its_message(tmp_path, make_bag):
+    bag, mapping = make_bag()
+    camera = rewrite(bag, tmp_path / "camera", shifted(1000, lambda topic, n: topic == "/camera/image_raw" and n == 40))
+    report, dataset = import_bag(tmp_path / "a", camera, mapping)
+    assert report.steps == 119 and [info.length for info in dataset.infos] == [40, 19, 60]
+    assert report.topics["/camera/image_raw"]["damaged"] == 1
+    assert "leaps 1000.000 s into the future" in report.topics["/camera/image_raw"]["reason"]
+    state = rewrite(bag, tmp_path / "state", shifted(1000, lambda topic, n: topic == "/joint_states" and n == 40))
+    report, _ = import_bag(tmp_path / "b", state, mapping)
+    assert report.steps == 120 and report.topics["/joint_states"]["damaged"] == 1
+    clock = rewrite(bag, tmp_path / "clock", shifted(1000, lambda topic, n: n >= (40 if "camera" in topic else 133)))
+    report, _ = import_bag(tmp_path / "c", clock, mapping)  # that was set while it was recorded
+    assert (report.steps, report.too_short) == (40 + 60, 1) and report.topics["/camera/image_raw"]["damaged"] == 1
+    assert report.ends["a time without a tick"] == 1
+
+
 def test_actions_from_the_state(tmp_path, make_bag):
     bag, _ = make_bag()
     text = yaml.safe_load((tmp_path / "bag.yaml").read_text())

@@ -119,7 +119,7 @@ class BagImporter:
         else:
             report.steps += writer.end(success=end.success).length
             report.episodes += 1
-            report.ends[end.reason.partition(" s without")[0] if "without a tick" in end.reason else end.reason] += 1
+            report.ends["a time without a tick" if "without a tick" in end.reason else end.reason] += 1
 
     def _need_writer(self, images: dict[str, NDArray[np.uint8]]) -> EpisodeWriter:
         if self.writer is None:

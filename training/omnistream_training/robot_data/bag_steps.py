@@ -29,7 +29,10 @@ STAMPED = frozenset(
 )
 """Types that begin with a header, whose stamp is read without decoding the rest."""
 CLOCKS_APART = 1.0
-"""Seconds between stamps and log from which messages without a stamp cannot be placed."""
+"""Seconds between stamps and log from which messages without a stamp cannot be placed, and by which the stamps of a
+topic may leap ahead of its log."""
+FASTEST = 10.0
+"""Times faster than the log that stamps may run: simulations do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +92,8 @@ class BagSteps:
             is_gap=self._aligner.is_gap,
         )
         self._offset: float | None = None
+        self._doubted: dict[str, tuple[int, int]] = {}
+        """Topic -> stamp and arrival of a message from the future, until the next one of that topic."""
 
     def __iter__(self) -> Iterator[Begin | BagStep | End]:
         with BagReader(self.path, salvage=True) as bag:
@@ -115,6 +120,7 @@ class BagSteps:
             if not self._is_camera(topic.name):
                 message = bag.decode(topic, data)
             stamp = self._stamp(bag, topic, arrival, data, message, meter)
+            self._doubt(topic.name, stamp, arrival, meter)
         except InputError as error:
             meter.refuse(error, damaged=True)
             return
@@ -182,6 +188,18 @@ class BagSteps:
             )
         return stamp or arrival
 
+    def _doubt(self, topic: str, stamp: int, arrival: int, meter: TopicMeter) -> None:
+        """InputError for a stamp that leaps into the future: believed, it would make everything after it seem late. Two
+        that agree are a clock that was set.
+        """
+        before = self._doubted.pop(topic, None)
+        if meter.newest is None or (before is not None and not _leaps(before, (stamp, arrival))):
+            return
+        if _leaps(meter.newest, (stamp, arrival)):
+            self._doubted[topic] = (stamp, arrival)
+            ahead = (stamp - meter.newest[0] - (arrival - meter.newest[1])) / 1e9
+            raise InputError(f"{self.path}: a message on {topic} has a stamp that leaps {ahead:.3f} s into the future")
+
     def _is_camera(self, topic: str) -> bool:
         return any(camera.topic == topic for camera in self.mapping.cameras)
 
@@ -232,6 +250,12 @@ def _header_stamp(bag: BagReader, topic: Topic, data: bytes) -> int:
     if seconds < 0 or nanoseconds >= 1_000_000_000:
         raise InputError(f"{bag.path}: a message on {topic.name} is stamped {seconds} s {nanoseconds} ns")
     return seconds * 1_000_000_000 + nanoseconds
+
+
+def _leaps(before: tuple[int, int], after: tuple[int, int]) -> bool:
+    """Whether the stamp runs ahead from one message to the next, each (stamp, arrival) in ns."""
+    elapsed = max(0, after[1] - before[1])
+    return after[0] - before[0] > max(elapsed + _ns(CLOCKS_APART), round(FASTEST * elapsed))
 
 
 def _without_numbers(reason: str) -> str:

@@ -43,6 +43,11 @@ class TopicMeter:
         self.reason = self.reason or str(error)
 
     @property
+    def newest(self) -> tuple[int, int] | None:
+        """Stamp and arrival of the last message that counted, ns."""
+        return (self._stamps[-1], self._arrivals[-1]) if self._stamps else None
+
+    @property
     def count(self) -> int:
         """Messages."""
         return len(self._stamps)
