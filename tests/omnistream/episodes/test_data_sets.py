@@ -218,6 +218,60 @@ def test_v2_is_read(tmp_path):
         open_dataset(root, contract=replace(CONTRACT, rate=5.0))
 
 
+@pytest.mark.parametrize("storage", ["image", "video"])
+def test_an_episode_with_several_instructions_is_read_as_one_for_each(tmp_path, storage):
+    """As others record: the instruction changes in the middle, and task_index says where."""
+    source = write(tmp_path / "set", storage=storage, lengths=(4, 9, 6))
+    data, meta = (
+        tmp_path / "set" / name
+        for name in ("data/chunk-000/file-000.parquet", "meta/episodes/chunk-000/file-000.parquet")
+    )
+    frames, episodes = parquet.read_table(data), parquet.read_table(meta)
+    told = frames.column("task_index").to_pylist()
+    told[4:13] = [1] * 3 + [0] * 4 + [1] * 2
+
+    def with_column(table, name, values):
+        number = table.column_names.index(name)
+        return table.set_column(number, table.schema.field(name), [values])
+
+    parquet.write_table(with_column(frames, "task_index", told), data)
+    tasks = [["task 0"], ["task 1", "task 0"], ["task 0"]]
+    parquet.write_table(with_column(episodes, "tasks", tasks), meta)
+    dataset = open_dataset(tmp_path / "set")
+    assert [(i.instruction, i.length, i.success) for i in dataset.infos] == [
+        ("task 0", 4, None), ("task 1", 3, None), ("task 0", 4, None), ("task 1", 2, True), ("task 0", 6, False),
+    ]  # fmt: skip
+    assert dataset.infos[2].source == "source 1, frames 3 to 6" and dataset.infos[4].number == 2
+    whole, part = source[1], dataset[2]
+    np.testing.assert_array_equal(part.action, whole.action[3:7])
+    np.testing.assert_array_equal(part.stamps, whole.stamps[3:7])
+    found = list(part.frames("wrist", 1))
+    np.testing.assert_array_equal(found, list(whole.frames("wrist", 4, 7)))
+    parquet.write_table(with_column(frames, "task_index", [7] * len(told)), data)
+    assert open_dataset(tmp_path / "set").lost == (
+        f"episode 1 has 2 instructions: {data}: task_index 7 is not among the tasks in meta",
+    )
+
+
+def test_an_action_of_one_number_may_be_stored_as_that(tmp_path):
+    dimension = Action((Dimension("dx", "m"),), "delta", "base_link")
+    contract = replace(CONTRACT, action=dimension, state=())
+    with EpisodeWriter(tmp_path / "set", contract, storage="image") as writer:
+        writer.begin("go")
+        for t in range(3):
+            writer.add([], [0.1 * t], pictures(0, t))
+        writer.end()
+    data, info = tmp_path / "set/data/chunk-000/file-000.parquet", tmp_path / "set/meta/info.json"
+    table = parquet.read_table(data)
+    number = table.column_names.index("action")
+    parquet.write_table(table.set_column(number, "action", [[0.0, 0.1, 0.2]]), data)
+    text = json.loads(info.read_text())
+    for shape in ([], [1]):
+        text["features"]["action"]["shape"] = shape
+        info.write_text(json.dumps(text))
+        np.testing.assert_allclose(open_dataset(tmp_path / "set")[0].action[:, 0], [0, 0.1, 0.2], atol=1e-7)
+
+
 def test_statistics_of_parts_are_those_of_the_whole():
     generator = np.random.default_rng(0)
     rows = generator.normal(size=(5000, 3)) * [1, 10, 0.1] + [0, 5, 1000]

@@ -202,9 +202,9 @@ def _foreign(layout: Layout) -> Contract:
 
 
 def _dimensions(root: Path, feature: Feature) -> tuple[Dimension, ...]:
-    if len(feature.shape) != 1:
+    if len(feature.shape) > 1:
         raise InputError(f"{root}: feature {feature.name!r} has shape {list(feature.shape)}; expected one number of it")
-    (count,) = feature.shape
+    (count,) = feature.shape or (1,)
     names = feature.names
     if len(names) != count or len(set(names)) != count:
         names = tuple(f"{feature.name.rpartition('.')[2]}_{i}" for i in range(count))

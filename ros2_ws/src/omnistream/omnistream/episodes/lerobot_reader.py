@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -43,6 +44,10 @@ class _Place:
     table: Path
     videos: dict[str, tuple[Path, float]]
     """camera -> file, seconds into it."""
+    rows: int
+    """Of the whole episode."""
+    first: int = 0
+    """Row of the episode at which this part of it begins."""
 
 
 class LeRobotDataset(EpisodeDataset):
@@ -59,15 +64,22 @@ class LeRobotDataset(EpisodeDataset):
         infos: list[EpisodeInfo] = []
         lost: list[str] = []
         self._places: list[_Place] = []
-        for place, info in rows:
+        self._tables: OrderedDict[Path, FrameTable] = OrderedDict()
+        for place, info, tasks in rows:
             files = [place.table, *(file for file, _ in place.videos.values())]
             missing = [file for file in files if not present.setdefault(file, file.is_file())]
             if missing:
                 lost.append(f"episode {place.number}: {missing[0].relative_to(path)} is missing")
                 continue
-            index = len(infos)
-            infos.append(replace(info, index=index, number=None if place.number == index else place.number))
-            self._places.append(place)
+            try:
+                parts = [(place, info)] if tasks < 2 else self._parts(place, info)
+            except InputError as error:
+                lost.append(f"episode {place.number} has {tasks} instructions: {error}")
+                continue
+            for part, told in parts:
+                index = len(infos)
+                infos.append(replace(told, index=index, number=None if part.number == index else part.number))
+                self._places.append(part)
         if not infos:
             raise InputError(f"{path}: no episode can be read; {lost[0] if lost else 'the table of episodes is empty'}")
         self.infos, self.lost = infos, tuple(lost)
@@ -77,7 +89,6 @@ class LeRobotDataset(EpisodeDataset):
             f"LeRobot {layout.version}: {len(infos)} episodes, {self.frames} frames at {layout.rate:g} Hz, "
             f"{cameras}{f' ({kinds})' if kinds else ''}" + (f"; {len(lost)} episodes missing" if lost else "")
         )
-        self._tables: OrderedDict[Path, FrameTable] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_tables": OrderedDict()}
@@ -87,15 +98,17 @@ class LeRobotDataset(EpisodeDataset):
         place = self._places[info.index]
         table = self._table(place.table)
         start, stop = table.span(place.number)
-        if stop - start != info.length:
+        if stop - start != place.rows:
             raise InputError(
-                f"{place.table}: episode {place.number} has {stop - start} rows; its metadata says {info.length}"
+                f"{place.table}: episode {place.number} has {stop - start} rows; its metadata says {place.rows}"
             )
+        start, stop = start + place.first, start + place.first + info.length
         dimensions = len(self.contract.state)
         state = table.vectors(STATE, start, stop, dimensions) if dimensions else np.zeros((stop - start, 0), np.float32)
         action = table.vectors(ACTION, start, stop, len(self.contract.action.dimensions))
         success = info.success
-        if success is None and "next.success" in table.columns:
+        ends = place.first + info.length == place.rows
+        if success is None and ends and "next.success" in table.columns:
             success = bool(table.numbers("next.success", start, stop)[-1])
 
         def read(camera: str, first: int, last: int) -> Iterator[NDArray[np.uint8]]:
@@ -103,6 +116,23 @@ class LeRobotDataset(EpisodeDataset):
 
         cameras = tuple(camera.name for camera in self.contract.cameras)
         return Episode(replace(info, success=success), state, action, self._stamps(table, start, stop), cameras, read)
+
+    def _parts(self, place: _Place, info: EpisodeInfo) -> list[tuple[_Place, EpisodeInfo]]:
+        """One for each stretch of frames with one instruction. Whether it was done is known of the last."""
+        table, names = self._table(place.table), instructions_of(self._layout)
+        start, stop = table.span(place.number)
+        told = table.numbers("task_index", start, stop)
+        edges = [0, *(np.flatnonzero(np.diff(told)) + 1).tolist(), len(told)]
+        found = []
+        for first, last in itertools.pairwise(edges):
+            number = int(told[first])
+            if number not in names:
+                raise InputError(f"{place.table}: task_index {number} is not among the tasks in meta")
+            part = replace(info, length=last - first, instruction=names[number], success=None)
+            part = replace(part, source=f"{info.source}, frames {first} to {last - 1}")
+            found.append((replace(place, first=first), part))
+        found[-1] = (found[-1][0], replace(found[-1][1], success=info.success))
+        return found
 
     def _stamps(self, table: FrameTable, start: int, stop: int) -> NDArray[np.float64]:
         if STAMP in table.columns:
@@ -113,11 +143,12 @@ class LeRobotDataset(EpisodeDataset):
         spec = self.contract.camera(camera)
         if camera in place.videos:
             file, begin = place.videos[camera]
-            for t, image in enumerate(read_video(file, begin, self._layout.rate, first, last), first):
+            span = (place.first + first, place.first + last)
+            for t, image in enumerate(read_video(file, begin, self._layout.rate, *span), first):
                 yield check_picture(image, spec.height, spec.width, f"{file}: picture {t}")
             return
         table = self._table(place.table)
-        row, _ = table.span(place.number)
+        row = table.span(place.number)[0] + place.first
         column = self._layout.pictures[camera].name
         for t, data in enumerate(table.pictures(column, row + first, row + last), first):
             where = f"{place.table}: {column} of episode {place.number}, picture {t}"
@@ -146,7 +177,19 @@ def _check_fits(path: Path, given: Contract, found: Contract) -> None:
 # ------------------------------------------------------------------------------------------------ table of episodes
 
 
-def _rows_v3(layout: Layout) -> Iterator[tuple[_Place, EpisodeInfo]]:
+def instructions_of(layout: Layout) -> dict[int, str]:
+    """task_index -> text, of the data set's tables of tasks; InputError names the one that cannot be read."""
+    meta = layout.root / "meta"
+    if (meta / "tasks.parquet").is_file():
+        table = read_columns(meta / "tasks.parquet", ["task_index", "task", "__index_level_0__"])
+        texts = table.get("task") or table.get("__index_level_0__") or []  # the index of a table of pandas
+        rows = list(zip(table.get("task_index") or [], texts, strict=False))
+    else:
+        rows = [(row.get("task_index"), row.get("task")) for _, row in _json_lines(meta / "tasks.jsonl")]
+    return {number: text for number, text in rows if isinstance(number, int) and isinstance(text, str)}
+
+
+def _rows_v3(layout: Layout) -> Iterator[tuple[_Place, EpisodeInfo, int]]:
     files = sorted((layout.root / "meta" / "episodes").glob("chunk-*/file-*.parquet"), key=natural_key)
     if not files:
         raise InputError(f"{layout.root}: no meta/episodes/chunk-*/file-*.parquet; the table of episodes is missing")
@@ -181,11 +224,12 @@ def _rows_v3(layout: Layout) -> Iterator[tuple[_Place, EpisodeInfo]]:
                     )
                     for name, key in videos.items()
                 },
+                int(row["length"]),
             )
-            yield place, _info(row)
+            yield place, _info(row), len(_tasks(row))
 
 
-def _rows_v2(layout: Layout) -> Iterator[tuple[_Place, EpisodeInfo]]:
+def _rows_v2(layout: Layout) -> Iterator[tuple[_Place, EpisodeInfo, int]]:
     file = layout.root / "meta" / "episodes.jsonl"
     videos = {name: f.name for name, f in layout.pictures.items() if f.dtype == "video"}
     for line, row in _json_lines(file):
@@ -194,7 +238,7 @@ def _rows_v2(layout: Layout) -> Iterator[tuple[_Place, EpisodeInfo]]:
             raise InputError(f"{file}: line {line}: episode_index {number!r}, length {length!r}; expected two integers")
         values = {"episode_chunk": number // layout.chunk, "episode_index": number}
         places = {name: (layout.file(layout.video_path, video_key=key, **values), 0.0) for name, key in videos.items()}
-        yield _Place(number, layout.file(layout.data_path, **values), places), _info(row)
+        yield _Place(number, layout.file(layout.data_path, **values), places, length), _info(row), len(_tasks(row))
 
 
 def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -212,15 +256,19 @@ def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise InputError(f"{path}: cannot be read as lines of JSON: {error}") from error
 
 
-def _info(row: dict[str, Any]) -> EpisodeInfo:
+def _tasks(row: dict[str, Any]) -> list[Any]:
     tasks = row.get("tasks") or []
-    tasks = [tasks] if isinstance(tasks, str) else tasks
+    return [tasks] if isinstance(tasks, str) else list(tasks)
+
+
+def _info(row: dict[str, Any]) -> EpisodeInfo:
+    tasks = _tasks(row)
     success = row.get("success")
     number = int(row["episode_index"])
     return EpisodeInfo(
         index=number,
         length=int(row["length"]),
-        instruction=str(tasks[0]) if len(tasks) else "",
+        instruction=str(tasks[0]) if tasks else "",
         success=success if isinstance(success, bool) else None,
         source=str(row.get("source") or f"episode {number}"),
     )
