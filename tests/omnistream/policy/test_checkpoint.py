@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,19 @@ def test_another_robots_contract_is_refused_with_both_sides(saved: Path, contrac
         load_policy(
             saved, contract=dataclasses.replace(contract, action=dataclasses.replace(contract.action, frame="tool"))
         )
+
+
+@pytest.mark.parametrize("field", ["action.mode", "action.dimensions[1].unit", "state[2].unit"])
+def test_another_mode_or_unit_is_refused(saved: Path, contract: Contract, field: str) -> None:
+    dimensions, state = list(contract.action.dimensions), list(contract.state)
+    mode = "absolute" if field == "action.mode" else contract.action.mode
+    if field.startswith("action.dimensions"):
+        dimensions[1] = dataclasses.replace(dimensions[1], unit="m/s")
+    if field.startswith("state"):
+        state[2] = dataclasses.replace(state[2], unit="rad")
+    action = dataclasses.replace(contract.action, dimensions=tuple(dimensions), mode=mode)
+    with pytest.raises(ContractError, match=re.escape(field)):
+        load_policy(saved, contract=dataclasses.replace(contract, action=action, state=tuple(state)))
 
 
 def test_a_contract_that_is_not_the_policys_is_refused(saved: Path) -> None:

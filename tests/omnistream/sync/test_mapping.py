@@ -39,6 +39,25 @@ def test_the_documented_example_is_a_contract(write):
     assert [command.max_age for command in mapping.commands()] == [200_000_000, None]
 
 
+def commanded(mode: str, unit: str, **changes) -> dict:
+    part = {"topic": "/a", "fields": ["0"], "names": ["a"], "unit": unit} | changes
+    return {"action": {"mode": mode, "frame": "base", "parts": [part]}}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        commanded("delta", "1"),  # of what is sent without a unit, as MoveIt Servo allows
+        commanded("velocity", "rad/s"),
+        commanded("absolute", "rad"),
+        commanded("unspecified", "m/s"),
+        commanded("velocity", "m", gripper={"open": 0.04, "closed": 0.0}),  # a gripper's is always a target
+    ],
+)
+def test_units_that_fit_the_mode(write, change):
+    write(**change)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -52,6 +71,12 @@ def test_the_documented_example_is_a_contract(write):
         ({"action": {"mode": "delta", "frame": "base", "from_state": ["q"]}}, "from_state names 'q'"),
         ({"action": {"mode": "velocity", "frame": "base", "from_state": ["joint_1"]}}, "from_state needs delta"),
         ({"action": {"mode": "relative", "frame": "base", "from_state": []}}, "mode is 'relative'|no dimensions"),
+        (
+            commanded("delta", "m/s"),
+            "action 'a' is in m/s, action.mode is 'delta'; expected a change per control period",
+        ),
+        (commanded("velocity", "rad"), "action 'a' is in rad, action.mode is 'velocity'"),
+        (commanded("absolute", "m", max_age=None), "/a: max_age is null; pick next waits so long"),
         ({"rate": 0}, "rate is 0.0"),
         ({"colour": "red"}, r"mapping has unknown field\(s\) colour"),
         ({"version": 7}, "version 7 is newer"),

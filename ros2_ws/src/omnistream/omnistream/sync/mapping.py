@@ -11,7 +11,7 @@ state:
 - {topic: /joint_states, fields: [joint_1, joint_2], unit: rad, max_age: 0.1}
 - {topic: /gripper/state, fields: [value], names: [gripper_width], unit: m}
 action:
-  mode: delta
+  mode: velocity
   frame: base_link
   parts:
   - {topic: /servo/delta_twist_cmds, fields: [vx, vy, vz], names: [dx, dy, dz], unit: m/s, pick: next, max_age: 0.2}
@@ -161,6 +161,8 @@ class Mapping:
         for part in self.action.parts:
             if part.pick not in ("next", "hold"):
                 raise ContractError(f"{part.topic}: pick is {part.pick!r}; expected next or hold")
+            if part.pick == "next" and part.max_age is None:
+                raise ContractError(f"{part.topic}: max_age is null; pick next waits so long, expected seconds")
             if part.gripper is not None and len(part.fields) != 1:
                 raise ContractError(f"{part.topic}: a gripper has one field, not {len(part.fields)}")
         names = [dimension.name for dimension in self.state_dimensions()]
@@ -172,7 +174,7 @@ class Mapping:
         if self.action.from_state and self.action.mode not in ("delta", "absolute"):
             raise ContractError(f"action.mode is {self.action.mode!r}; from_state needs delta or absolute")
         sizes = {camera.name: (1, 1) for camera in self.cameras}
-        self.contract(sizes)  # raises what does not fit
+        _check_units(self.contract(sizes).action)  # raises what does not fit
 
     @property
     def period(self) -> int:
@@ -227,6 +229,18 @@ class Mapping:
             Command(str(i), part.pick, nanoseconds(part.max_age), nanoseconds(part.delay) or 0)  # type: ignore[arg-type]
             for i, part in enumerate(self.action.parts)
         )
+
+
+def _check_units(action: Action) -> None:
+    """ContractError where mode and unit contradict each other: a robot would be told something else than was recorded."""
+    impossible = {"velocity": ("m", "rad"), "delta": ("m/s", "rad/s")}.get(action.mode, ())
+    for i in action.arm:
+        dimension = action.dimensions[i]
+        if dimension.unit in impossible:
+            raise ContractError(
+                f"action {dimension.name!r} is in {dimension.unit}, action.mode is {action.mode!r}; expected a change "
+                "per control period in m or rad (delta), or a change per second in m/s or rad/s (velocity)"
+            )
 
 
 def load_mapping_file(path: str | Path) -> Mapping:
