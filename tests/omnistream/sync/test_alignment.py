@@ -153,6 +153,28 @@ def test_what_holds_may_be_as_old_as_is_said_at_the_tick():
     assert [type(item).__name__ for item in found] == ["Step"] * 4 + ["Gap"] * 2
 
 
+@pytest.mark.parametrize("late", [5 * MS, 30 * MS])
+def test_a_command_is_waited_for_as_long_as_a_state(late):
+    """Commands with the stamp of a tick, or within their age after it, that arrive after its picture."""
+    pairer = ActionPairer([Command("gripper", "hold", None), Command("arm", "next", 50 * MS)], 50 * MS, patience=20 * MS)
+    found = list(pairer.command("gripper", 0, "open"))
+    found += [*pairer.observe(observation(100 * MS)), *pairer.poll((100 + 50) * MS + late)]
+    found += pairer.command("gripper", 100 * MS, "closed")
+    found += pairer.command("arm", 149 * MS, "moves")
+    found += pairer.flush()
+    if late < 20 * MS:
+        assert [step.commands for step in found] == [{"gripper": "closed", "arm": "moves"}]
+    else:
+        assert found == [Gap(100 * MS, "no command on arm within 0.050 s", idle=True)]
+
+
+def test_hold_does_not_outlive_its_age():
+    for age, expected in ((100 * MS, {"gripper": "open"}), (101 * MS, None)):
+        pairer = ActionPairer([Command("gripper", "hold", 100 * MS)], 1)
+        found = [*pairer.command("gripper", 0, "open"), *pairer.observe(observation(age)), *pairer.flush()]
+        assert [item.commands if isinstance(item, Step) else None for item in found] == [expected]
+
+
 def test_a_difference_needs_the_next_observation_and_no_gap_between():
     pairer = ActionPairer([], 100, wants_next=True, is_gap=lambda before, after: after - before > 100)
     found = [*pairer.observe(observation(0)), *pairer.observe(observation(100)), *pairer.observe(observation(300))]

@@ -95,6 +95,31 @@ def test_stale_states_are_no_observations(tmp_path, make_bag):
     assert [info.length for info in dataset.infos][-1] == 60
 
 
+def test_a_gripper_command_is_waited_for_as_long_as_a_state(tmp_path, make_bag):
+    """It is closed at the stamp of a picture, and logged ten milliseconds after that; `patience` is 20."""
+    bag, _ = make_bag()
+    text = yaml.safe_load((tmp_path / "bag.yaml").read_text())
+    grip = text["action"]["parts"][1] | {"topic": "/grip", "fields": ["grip"], "names": ["gripper"]}
+    text["action"]["parts"] = [grip]
+    (tmp_path / "grip.yaml").write_text(yaml.safe_dump(text))
+    types = STORE.types
+    with Reader(bag) as reader, Writer(tmp_path / "late", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        made = {c.id: writer.add_connection(c.topic, c.msgtype, typestore=STORE) for c in reader.connections}
+        extra = writer.add_connection("/grip", "sensor_msgs/msg/JointState", typestore=STORE)
+        found = [(time, made[c.id], bytes(data)) for c, time, data in reader.messages()]
+        for number, value in ((-1, 1.0), (30, -1.0)):
+            at = START + round(number / 30 * 1e9)
+            stamp = types["builtin_interfaces/msg/Time"](sec=at // 10**9, nanosec=at % 10**9)
+            header, none = types["std_msgs/msg/Header"](stamp=stamp, frame_id=""), np.zeros(0)
+            message = types["sensor_msgs/msg/JointState"](header, ["grip"], np.array([value]), none, none)
+            data = bytes(STORE.serialize_cdr(message, "sensor_msgs/msg/JointState"))
+            found.append((at + (3 + 10 if number > 0 else 3) * 10**6, extra, data))
+        for time, connection, data in sorted(found, key=lambda item: item[0]):
+            writer.write(connection, time, data)
+    _, dataset = import_bag(tmp_path, tmp_path / "late", load_mapping_file(tmp_path / "grip.yaml"))
+    assert np.flatnonzero(np.diff(dataset[0].action[:, 0])).tolist() == [29]  # as if logged at once
+
+
 def test_a_damaged_picture_splits_and_is_named(tmp_path, make_bag):
     bag, mapping = make_bag(transport="jpeg")
     at = START + round(30 / 30 * 1e9) + 3_000_000

@@ -85,6 +85,7 @@ class BagSteps:
             mapping.period,
             wants_next=bool(mapping.action.from_state),
             is_gap=self._aligner.is_gap,
+            patience=_ns(mapping.patience),
         )
         self._cutter = Cutter(
             marked=mapping.episodes.topic is not None,

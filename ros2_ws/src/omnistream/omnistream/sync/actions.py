@@ -44,7 +44,8 @@ class ActionPairer:
 
     period: ns from tick to tick, for commands that hold where no tick follows. wants_next: a step also gets the
     observation after it (actions that are differences of states); an observation that is followed by a gap then makes
-    no step. is_gap(before, after): whether two stamps lie too far apart to follow one another.
+    no step. is_gap(before, after): whether two stamps lie too far apart to follow one another. patience: ns that a
+    command may arrive later than a picture with its stamp.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class ActionPairer:
         *,
         wants_next: bool = False,
         is_gap: Callable[[int, int], bool] = lambda before, after: False,
+        patience: int = 0,
     ) -> None:
         self._is_gap = is_gap
         self._commands = {command.name: command for command in commands}
@@ -61,9 +63,8 @@ class ActionPairer:
         self._waiting: deque[Observation | Gap] = deque()
         self._period, self._wants_next = period, wants_next
         self._holds = any(command.pick == "hold" for command in commands)
-        self._patience = max(
-            (c.delay + (period if c.pick == "hold" else c.max_age or 0) for c in commands),
-            default=0,
+        self._patience = patience + max(
+            (c.delay + (period if c.pick == "hold" else c.max_age or 0) for c in commands), default=0
         )
 
     def observe(self, observation: Observation | Gap) -> Iterator[Step | Gap]:

@@ -232,7 +232,7 @@ class Mapping:
 
 
 def _check_units(action: Action) -> None:
-    """ContractError where mode and unit contradict each other: a robot would be told something else than was recorded."""
+    """ContractError where mode and unit contradict each other: the robot would do something else than was recorded."""
     impossible = {"velocity": ("m", "rad"), "delta": ("m/s", "rad/s")}.get(action.mode, ())
     for i in action.arm:
         dimension = action.dimensions[i]
