@@ -186,6 +186,25 @@ def test_bridge_is_read_as_openvla_reads_it(tmp_path):
     assert episode.instruction == "move"
 
 
+def test_the_open_x_copy_of_bridge_is_read_as_openvla_reads_it(tmp_path):
+    picture = encode_png(np.zeros((8, 8, 3), np.uint8))
+    features = {
+        "steps/action": None,
+        "steps/observation/image_0": None,
+        "steps/observation/image": [picture] * 4,
+        "steps/action/world_vector": np.full(12, 0.5, np.float32),
+        "steps/action/rotation_delta": np.full(12, 0.5, np.float32),
+        "steps/action/open_gripper": np.array([1, 1, 0, 0]),
+        "steps/language_instruction": None,
+        "steps/observation/natural_language_instruction": [b"move"] * 4,
+    }
+    (episode,) = open_rlds(plain_set(tmp_path / "a", name="bridge", **features), protocol="bridge_oxe")
+    assert len(episode) == 2 and episode.instruction == "move"  # without the first step and the last
+    np.testing.assert_allclose(episode.action[:, :6], 0.07, atol=1e-6)  # the state's change, not the recorded action
+    assert episode.action[:, 6].tolist() == [1, 0]
+    np.testing.assert_allclose(episode.state[0], np.arange(7, 14) / 100, atol=1e-6)
+
+
 def test_what_a_protocol_does_not_know_must_be_said(tmp_path):
     plain_set(tmp_path / "a")
     with pytest.raises(ConfigError, match="RLDS does not say its rate"):

@@ -52,13 +52,16 @@ BRIDGE = RldsProtocol(
     binarise=6,
 )
 BRIDGE_OXE = RldsProtocol(
-    # The Open-X copy: rt-1-x's action names.
+    # The Open-X copy, with rt-1-x's action names: openvla/openvla 3ea4096, the same files, "bridge_oxe": as above, but
+    # the gripper's command is a truth value already. Nobody has read the set itself with this: features are as there.
     name="bridge_oxe",
     rate=5.0,
     actions=("action/world_vector", "action/rotation_delta", "action/open_gripper"),
     cameras=("image",),
     state_dimensions=(*_POSE, Dimension("gripper", "1")),
     action=Action((*_MOVES, Dimension("gripper", "1")), "delta", "base_link", (Gripper(6, 1.0, 0.0),)),
+    drop_first=True,
+    relabel=6,
 )
 PLAIN = RldsProtocol(name="plain")
 PROTOCOLS = {protocol.name: protocol for protocol in (BRIDGE, BRIDGE_OXE, PLAIN)}
