@@ -60,6 +60,19 @@ def test_windows_are_episodes_in_si_units(split, tmp_path):
     assert open_dataset(tmp_path / "set")[1].frame("static", 0)[0, 0].tolist() == [105] * 3
 
 
+def test_a_window_over_the_end_of_a_recording_is_no_episode(split):
+    """Frames are numbered on from one recording to the next: no file is missing, and the arm leaps."""
+    np.save(split / "ep_start_end_ids.npy", np.array([[90, 107], [108, 119]]))
+    np.save(split / ANNOTATIONS, np.array(annotations([(100, 107), (100, 109), (108, 119), (110, 115)]), dtype=object))
+    dataset = open_calvin(split)
+    frames = ("100 to 107", "108 to 119", "110 to 115")
+    assert [info.source for info in dataset.infos] == [f"push, frames {a}" for a in frames]
+    assert dataset.lost == ("window 100 to 109 (push 1): goes beyond the recording 90 to 107 of ep_start_end_ids.npy",)
+    np.save(split / "ep_start_end_ids.npy", np.zeros(3))
+    with pytest.raises(InputError, match=r"ep_start_end_ids.npy: float64 \[3\]; expected integers"):
+        open_calvin(split)
+
+
 class Runs:
     """What a hostile pickle does when it is opened without care."""
 

@@ -2,9 +2,10 @@
 """CALVIN (mees/calvin): one .npz per control period, and windows of them that are described in words.
 
     task_X/training/episode_0000000.npz ...                rgb_static, rgb_gripper, robot_obs, rel_actions, ...
+    task_X/training/ep_start_end_ids.npy                   (first, last) of each recording; numbers go on over the gaps
     task_X/training/lang_annotations/auto_lang_ann.npy     pickled: instructions, tasks, (first, last) of each window
 
-Each described window is an episode. Actions become SI: the set stores them divided by 0.02 m and 0.05 rad.
+Each described window is an episode, those that overlap too. Actions become SI: the set stores them divided by 0.02 m and 0.05 rad.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from omnistream.contract import Action, Camera, Contract, Dimension, Gripper
 from omnistream.episodes.dataset import Episode, EpisodeDataset, EpisodeInfo
 from omnistream.episodes.pictures import check_picture
 from omnistream.errors import InputError
-from omnistream_training.robot_data.safe_numpy import read_npz, read_pickled_npy
+from omnistream_training.robot_data.safe_numpy import read_npy, read_npz, read_pickled_npy
 
 ANNOTATIONS = "lang_annotations/auto_lang_ann.npy"
+RECORDINGS = "ep_start_end_ids.npy"
 RATE = 30.0
 POSITION_SCALE, ANGLE_SCALE = 0.02, 0.05
 """m and rad per unit of rel_actions (calvin_env, conf/robot/panda*.yaml: max_rel_pos, max_rel_orn)."""
@@ -59,7 +61,13 @@ class CalvinDataset(EpisodeDataset):
         infos: list[EpisodeInfo] = []
         lost: list[str] = []
         self._firsts: list[int] = []
+        recordings = _recordings(path / RECORDINGS)
         for first, last, text, task in windows:
+            over = [(a, b) for a, b in recordings if first < a <= last or first <= b < last]
+            if over:
+                a, b = over[0]
+                lost.append(f"window {first} to {last} ({text}): goes beyond the recording {a} to {b} of {RECORDINGS}")
+                continue
             missing = next((t for t in range(first, last + 1) if not self._file(t).is_file()), None)
             if missing is not None:
                 lost.append(f"window {first} to {last} ({text}): {self._file(missing).name} is missing")
@@ -116,7 +124,10 @@ def is_calvin(path: Path) -> bool:
 
 
 def open_calvin(path: Path, *, cameras: tuple[str, ...] | None = None) -> CalvinDataset:
-    """Open a split. Windows with missing files are left out and named in `lost`; InputError if none is left."""
+    """Open a split. Windows with missing files, or over the end of a recording, are left out and named in `lost`.
+
+    InputError if none is left.
+    """
     return CalvinDataset(path, cameras)
 
 
@@ -125,6 +136,16 @@ def _naming(path: Path) -> tuple[int, str]:
         if match := _NUMBER.fullmatch(file.name):
             return len(match[2]), match[1]
     raise InputError(f"{path}: no episode_*.npz")
+
+
+def _recordings(path: Path) -> list[tuple[int, int]]:
+    """(first, last) of each; nothing where the file is missing, as in parts of the set."""
+    if not path.is_file():
+        return []
+    found = read_npy(path)
+    if found.ndim != 2 or found.shape[1] != 2 or found.dtype.kind not in "iu":
+        raise InputError(f"{path}: {found.dtype} {list(found.shape)}; expected integers, a first and a last to a row")
+    return [(int(first), int(last)) for first, last in found]
 
 
 def _windows(path: Path) -> Iterator[tuple[int, int, str, str]]:
