@@ -28,6 +28,7 @@ from omnistream_training.policy.command import PolicyWhere, run_policy
 from omnistream_training.policy.config import PolicyRunConfig
 from omnistream_training.policy.samples import read_tracks
 from omnistream_training.policy.trainer import PolicyTrainer
+from omnistream_training.robot_data.convert import convert_dataset
 from omnistream_training.running import CONFIG
 from tests.omnistream_training.policy.conftest import LEFT, RIGHT, train, write_pushes
 
@@ -201,6 +202,22 @@ def test_plans_follow_their_episodes_when_others_are_lost(
     assert [len(track) for track in tracks] == [info.length for info in dataset.infos if info.index != 1]
     plans = tracks[1].plans
     assert plans is not None and plans.frame.tolist() == found.frame[rows].tolist()
+
+
+def test_plans_go_along_when_a_data_set_is_converted(tmp_path: Path, pushes: Path) -> None:
+    folder = write_lefts(tmp_path / "lefts", pushes)
+    source = open_dataset(folder)
+    source.infos = [info for info in source.infos if info.index != 1]  # as if that one were lost
+    assert convert_dataset(source, tmp_path / "copy") == []
+    before, after = read_plans(folder, source.contract), read_plans(tmp_path / "copy", source.contract)
+    assert before is not None and after is not None
+    kept = before.rows(np.flatnonzero(before.episode != 1))
+    assert after.episode.tolist() == [number - (number > 1) for number in kept.episode]
+    assert after.frame.tolist() == kept.frame.tolist() and after.instruction == kept.instruction
+    assert np.array_equal(after.keyframes, kept.keyframes) and np.array_equal(after.actions, kept.actions)
+    assert convert_dataset(open_dataset(folder), tmp_path / "rlds", to="rlds") == [
+        "plans.parquet is left out: RLDS has no place for plans"
+    ]
 
 
 def test_a_run_from_before_there_were_goals_goes_on(

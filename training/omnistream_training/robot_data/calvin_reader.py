@@ -5,7 +5,8 @@
     task_X/training/ep_start_end_ids.npy                   (first, last) of each recording; numbers go on over the gaps
     task_X/training/lang_annotations/auto_lang_ann.npy     pickled: instructions, tasks, (first, last) of each window
 
-Each described window is an episode, those that overlap too. Actions become SI: the set stores them divided by 0.02 m and 0.05 rad.
+Each described window is an episode, those that overlap too. Actions become SI: the set stores them divided by 0.02 m
+and 0.05 rad.
 """
 
 from __future__ import annotations
