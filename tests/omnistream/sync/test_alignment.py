@@ -156,7 +156,8 @@ def test_what_holds_may_be_as_old_as_is_said_at_the_tick():
 @pytest.mark.parametrize("late", [5 * MS, 30 * MS])
 def test_a_command_is_waited_for_as_long_as_a_state(late):
     """Commands with the stamp of a tick, or within their age after it, that arrive after its picture."""
-    pairer = ActionPairer([Command("gripper", "hold", None), Command("arm", "next", 50 * MS)], 50 * MS, patience=20 * MS)
+    commands = [Command("gripper", "hold", None), Command("arm", "next", 50 * MS)]
+    pairer = ActionPairer(commands, 50 * MS, patience=20 * MS)
     found = list(pairer.command("gripper", 0, "open"))
     found += [*pairer.observe(observation(100 * MS)), *pairer.poll((100 + 50) * MS + late)]
     found += pairer.command("gripper", 100 * MS, "closed")
