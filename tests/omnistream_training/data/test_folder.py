@@ -37,7 +37,7 @@ def record(
     with RecordingWriter(folder, rate=rate, size=SIZE, K=K.numpy(), jpeg_quality=None) as writer:
         for t in range(frames):
             image = np.full((*SIZE, 3), 40, np.uint8)
-            image[..., 1] = 8 * t
+            image[..., 1] = 8 * t % 256
             late = 2.0 if gap_after is not None and t > gap_after else 0.0
             writer.add(
                 image,
@@ -76,6 +76,22 @@ def test_the_end_of_a_recording_is_held_out(tmp_path: Path) -> None:
     held = reader.read(ClipRequest(numbers=range(HELD_OUT, HELD_OUT + 10), frames=2, size=(32, 32)))
     assert max(n for clip in train.images for n in numbers(clip)) < 27
     assert min(n for clip in held.images for n in numbers(clip)) >= 27
+
+
+@pytest.mark.parametrize("count", [1, 2, 11])
+def test_a_recording_too_short_to_be_cut_is_on_one_side_whole(tmp_path: Path, count: int) -> None:
+    long = [record(tmp_path / "long", frames=60)] if count == 11 else []
+    folders = [str(record(tmp_path / f"short{i:02}", frames=12 + i)) for i in range(count)] + [str(f) for f in long]
+    reader = FolderSource(folders, (32, 32), 30.0, held_out_frames=6)
+    seen: dict[bool, set[tuple[int, int]]] = {}
+    for held_out in (False, True):
+        clips = reader._windows(6, 1, held_out)[1]
+        seen[held_out] = {(pack, frame) for pack, first, stop in clips for frame in range(first, stop + 5)}
+    assert seen[True] and seen[False] and not seen[True] & seen[False]
+    whole = {pack for pack, _ in seen[True]} & set(range(count))
+    assert whole == {1: {0}, 2: {1}, 11: {9}}[count]
+    for pack in range(count) if count > 1 else ():  # not a frame of it is left out
+        assert {frame for i, frame in seen[pack in whole] if i == pack} == set(range(12 + pack))
 
 
 def test_no_clip_goes_over_a_pause(tmp_path: Path) -> None:

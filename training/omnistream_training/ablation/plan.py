@@ -104,6 +104,7 @@ def readout_config(base: PretrainConfig, backbone: Path, steps: int, seed: int) 
         precision=base.precision,
         eval_every=0,
         eval_clips=2,
+        eval_frames=base.eval_frames,  # which recordings are held out whole follows from it
         save_every=max(1, steps // 4),
     )
 
