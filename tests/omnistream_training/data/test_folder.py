@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import torch
 from omnistream.errors import InputError
 from omnistream.io.frames import Frame
 from omnistream.io.recording_writer import RecordingWriter
+from omnistream_training.data import packed
 from omnistream_training.data.folder import FolderSource, find_recordings
 from omnistream_training.data.packed import fit, open_pack
 from omnistream_training.data.source import HELD_OUT, ClipRequest
@@ -178,6 +180,19 @@ def test_a_pack_is_made_once_and_again_when_a_file_changes(tmp_path: Path) -> No
     (folder / "poses.txt").write_text((folder / "poses.txt").read_text() + "\n")
     open_pack(folder, (32, 32), tmp_path / "packs")
     assert len(list((tmp_path / "packs").iterdir())) == 2
+
+
+def test_two_processes_pack_a_recording_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, cache, save = record(tmp_path / "a", frames=5), tmp_path / "packed", np.save
+
+    def late(*arguments: Any) -> None:
+        monkeypatch.setattr(packed.np, "save", save)
+        save(*arguments)
+        open_pack(folder, (32, 32), cache)  # the other begins and ends while this one writes
+
+    monkeypatch.setattr(packed.np, "save", late)
+    assert len(open_pack(folder, (32, 32), cache).stamps) == 5
+    assert len(list(cache.iterdir())) == 1
 
 
 def test_fit_keeps_rays_and_cuts_the_middle() -> None:
