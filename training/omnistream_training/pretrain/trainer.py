@@ -17,7 +17,7 @@ from torch import Tensor
 from omnistream.errors import CheckpointError
 from omnistream.model.omnistream import OmniStream
 from omnistream_training.checkpointing import averaged, put_weights, save_weights
-from omnistream_training.config_file import config_to_dict
+from omnistream_training.config_file import config_to_dict, same_config
 from omnistream_training.data.batch import ClipBatch
 from omnistream_training.distributed import Processes, whole
 from omnistream_training.geometry import GeometryTrainer
@@ -142,7 +142,7 @@ class PretrainTrainer(GeometryTrainer):
             self.states.save(self.progress.step, state_tensors(self.learner), plain | state_plain(self.learner))
 
     def _accept(self, plain: Any, sizes: Sizes) -> dict[str, Tensor]:
-        if plain["config"] != config_to_dict(self.config):
+        if not same_config(plain["config"], self.config):
             raise CheckpointError(f"{self.state_file} belongs to another configuration than this run's config.yaml")
         changed = [name for name, digest in self.feed.digests().items() if plain["data"].get(name) != digest]
         if changed:  # shards are mended and sets grow in the middle of a run: it goes on, and says so
