@@ -281,6 +281,8 @@ def test_the_papers_presets_ask_for_what_they_start_from(tmp_path: Path, capsys:
     assert "model.start is missing" in capsys.readouterr().err
     assert main(["pretrain", str(tmp_path / "a"), "--preset", "paper_vitl_stage1", "--model.start", "x"]) == 2
     assert "caption.language_model is missing" in capsys.readouterr().err
+    missing = ["--preset", "tabletop_tiny", "--ssl.pictures", str(tmp_path / "none"), "1", "--device", "cpu"]
+    assert main(["pretrain", str(tmp_path / "a"), *missing]) == 3
     assert not (tmp_path / "a").exists()
 
 

@@ -51,13 +51,14 @@ class PretrainTrainer(GeometryTrainer):
         self.config, self.run, self.device = config, run, torch.device(device)
         self.processes = processes or Processes(device=device)
         self.made_by = made_by or "omnistream-train pretrain"
-        self.journal = Journal(run, tensorboard) if self.processes.first else SilentJournal(run)
         self.pretrain = config
         self.learner: PretrainLearner = PretrainLearner(config, device)
         patch = self.learner.model.config.backbone.patch_size
         self.feed: PretrainFeed = PretrainFeed(config, device, patch, self.processes)
         sources = range(len(self.feed.sources)) if config.weights.geometry else ()
         self.validations = [Validation(self.feed, i, config.eval_clips, config.eval_frames) for i in sources]
+        # Only now: a start that failed leaves no folder.
+        self.journal = Journal(run, tensorboard) if self.processes.first else SilentJournal(run)
         self._damaged = 0
         self.state_file = run / "state"
         self.states = StateFolder(
