@@ -134,4 +134,6 @@ def test_the_command_line_trains_resumes_and_fails_with_its_codes(
     assert "name the checkpoint" in capsys.readouterr().err
     assert main(["heads", str(tmp_path / "e"), "--model.start", str(tmp_path / "none"), "--data.live", planes]) == 4
     assert main(["geometry", str(tmp_path / "f"), "--data.live", "None", "--data.folders", str(tmp_path / "no")]) == 3
+    assert not (tmp_path / "e").exists() and not (tmp_path / "f").exists()
+    assert main(["geometry", str(tmp_path / "f"), *options, "--stop-after", "0"]) == 1  # what was wrong is forgotten
     assert main(["dance"]) == 2

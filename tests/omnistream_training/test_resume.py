@@ -18,6 +18,7 @@ import torch
 
 from omnistream.errors import CheckpointError, ConfigError
 from omnistream_training.config import DataConfig, TrainConfig
+from omnistream_training.data.augment import AugmentConfig
 from omnistream_training.geometry import GeometryTrainer
 from omnistream_training.running import Where, run_geometry
 from tests.omnistream_training.conftest import ROOT
@@ -140,6 +141,17 @@ def test_a_state_that_is_cut_off_is_replaced_by_the_one_before(toy: TrainConfig,
     assert 0 < trainer.progress.step <= 4
     trainer.train()
     assert same(tmp_path / "whole", tmp_path / "run")
+
+
+def test_a_state_of_an_older_release_lacks_fields_that_are_newer(toy: TrainConfig, tmp_path: Path) -> None:
+    train(dataclasses.replace(toy, augment=AugmentConfig()), tmp_path, 4)
+    path = tmp_path / "state" / "latest.pt"
+    stored = torch.load(path, weights_only=True)
+    assert stored["config"]["augment"].pop("away") == 0.0
+    torch.save(stored, path)
+    assert GeometryTrainer(dataclasses.replace(toy, augment=AugmentConfig()), tmp_path).progress.step == 4
+    with pytest.raises(CheckpointError, match="another configuration"):
+        GeometryTrainer(dataclasses.replace(toy, augment=AugmentConfig(away=0.5)), tmp_path)
 
 
 def test_both_states_damaged_is_said_with_both_names(toy: TrainConfig, tmp_path: Path) -> None:

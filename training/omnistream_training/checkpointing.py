@@ -24,7 +24,7 @@ from torch import nn
 from omnistream.errors import CheckpointError
 from omnistream.model.omnistream import OmniStream
 from omnistream.weights import save_model
-from omnistream_training.config_file import config_to_dict
+from omnistream_training.config_file import config_to_dict, same_config
 from omnistream_training.learner import Learner, Progress
 from omnistream_training.optim import WeightAverage
 
@@ -68,7 +68,7 @@ def load_state(path: Path, learner: Learner) -> None:
     Raises CheckpointError if neither can be read or the state belongs to another configuration.
     """
     state = read_state(path)
-    if state["config"] != config_to_dict(learner.config):
+    if not same_config(state["config"], learner.config):
         raise CheckpointError(f"{path} belongs to another configuration than this run's config.yaml")
     learner.model.load_state_dict(state["model"])
     for mine, stored in zip(learner.average.average, state["average"], strict=True):

@@ -46,6 +46,17 @@ def load_config(path: Path, default: T) -> T:
     return merge(default, data or {}, str(path))
 
 
+def same_config(stored: dict[str, Any], config: Any) -> bool:
+    """Whether `config_to_dict` of this or an older release made `stored` of an equal configuration.
+
+    A field that is newer than `stored` has its default there: what it was before there was a choice.
+    """
+    try:
+        return config_to_dict(merge(type(config)(), stored)) == config_to_dict(config)
+    except ConfigError:  # a field that is no longer there
+        return False
+
+
 def save_config(config: Any, path: Path) -> None:
     """Every field, in the order of the dataclass."""
     path.parent.mkdir(parents=True, exist_ok=True)

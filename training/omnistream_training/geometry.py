@@ -40,12 +40,12 @@ class GeometryTrainer:
     ) -> None:
         self.config, self.run, self.device = config, run, torch.device(device)
         self.made_by = made_by or "omnistream-train geometry"
-        self.journal = Journal(run, tensorboard)
         self.feed = Feed(config, device)
         self.learner = Learner(config, device)
         self.validations = [
             Validation(self.feed, i, config.eval_clips, config.eval_frames) for i in range(len(self.feed.sources))
         ]
+        self.journal = Journal(run, tensorboard)  # only now: a start that failed leaves no folder
         self.state_file = run / "state" / "latest.pt"
         if self.state_file.exists():
             load_state(self.state_file, self.learner)

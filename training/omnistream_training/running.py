@@ -54,15 +54,15 @@ def run_geometry(
     device = resolve_device(where.device)
     if where.threads:
         torch.set_num_threads(where.threads)
-    run.mkdir(parents=True, exist_ok=True)
-    if not (run / CONFIG).exists():
-        if fit_minutes is not None:
-            seconds = seconds_per_step(config, device)
-            config = fit_to(config, fit_minutes - (time.monotonic() - start) / 60, seconds)
-        save_config(config, run / CONFIG)
-    else:
+    new = not (run / CONFIG).exists()
+    if not new:
         config = resumed_config(run, config, fit_minutes is not None)
+    elif fit_minutes is not None:
+        seconds = seconds_per_step(config, device)
+        config = fit_to(config, fit_minutes - (time.monotonic() - start) / 60, seconds)
     trainer = GeometryTrainer(config, run, device=device, tensorboard=where.tensorboard, made_by=made_by)
+    if new:  # only now: data and options are known to fit
+        save_config(config, run / CONFIG)
     parameters = sum(p.numel() for p in trainer.learner.model.parameters())
     trainer.journal.say(
         f"{trainer.feed.description}; {parameters / 1e6:.1f} M parameters on {device}; "

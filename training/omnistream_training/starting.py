@@ -34,7 +34,7 @@ def starting_point(arguments: Sequence[str], preset: Callable[[str], T], default
         base = load_config(Path(file).expanduser(), base)
     words = (Path(word).expanduser() / CONFIG for word in arguments if not word.startswith("-"))
     stored = next((path for path in words if path.is_file()), None)
-    return name, base if stored is None else load_config(stored, base)
+    return name, base if stored is None else load_config(stored, type(base)())
 
 
 def peek(arguments: Sequence[str], name: str) -> str | None:

@@ -64,7 +64,7 @@ def planned(out: Path, minutes: float, options: argparse.Namespace) -> TrainConf
     if options.live is not None:
         base = dataclasses.replace(base, data=dataclasses.replace(base.data, live=options.live))
     if path.exists():
-        return load_config(path, base)
+        return load_config(path, TrainConfig())  # the defaults: for a field that is newer than the experiment
     base = dataclasses.replace(base, eval_every=0)  # evaluations only at the end: they cost, and decide nothing here
     seconds = seconds_per_step(base, device)
     whole = sum(stage.steps * cost for stage, cost in zip(base.stages, seconds, strict=True)) / 60 / (1 - RESERVE)

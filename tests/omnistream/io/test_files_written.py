@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from omnistream.errors import InputError
 from omnistream.geometry import rigid
 from omnistream.io.depth_error import compare_depth, stream_scale
 from omnistream.io.depth_files import write_depth_png
-from omnistream.io.files import read_depth, replacing, write_npy
+from omnistream.io.files import read_depth, replacing, write_bytes, write_npy
 from omnistream.io.ply import write_ply
 from omnistream.io.resample import nearest_resize
 from omnistream.io.trajectory import TumWriter, nearest, read_tum, write_tum
@@ -23,6 +24,15 @@ from omnistream.io.trajectory import TumWriter, nearest, read_tum, write_tum
 def random_poses(count: int) -> np.ndarray:
     rng = np.random.default_rng(3)
     return rigid.from_translation_quaternion(rng.normal(size=(count, 7)))
+
+
+def test_two_threads_write_a_file_at_once(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(1) as other, replacing(tmp_path / "a.json") as mine:
+        mine.write_bytes(b"half")
+        other.submit(write_bytes, tmp_path / "a.json", b"theirs").result()
+        assert (tmp_path / "a.json").read_bytes() == b"theirs"
+        assert mine.read_bytes() == b"half"
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_ply_round_trip_keeps_the_grid(tmp_path: Path, read_ply: Callable) -> None:

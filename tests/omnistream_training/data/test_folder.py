@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import torch
 from omnistream.errors import InputError
 from omnistream.io.frames import Frame
 from omnistream.io.recording_writer import RecordingWriter
+from omnistream_training.data import packed
 from omnistream_training.data.folder import FolderSource, find_recordings
 from omnistream_training.data.packed import fit, open_pack
 from omnistream_training.data.source import HELD_OUT, ClipRequest
@@ -37,7 +39,7 @@ def record(
     with RecordingWriter(folder, rate=rate, size=SIZE, K=K.numpy(), jpeg_quality=None) as writer:
         for t in range(frames):
             image = np.full((*SIZE, 3), 40, np.uint8)
-            image[..., 1] = 8 * t
+            image[..., 1] = 8 * t % 256
             late = 2.0 if gap_after is not None and t > gap_after else 0.0
             writer.add(
                 image,
@@ -76,6 +78,22 @@ def test_the_end_of_a_recording_is_held_out(tmp_path: Path) -> None:
     held = reader.read(ClipRequest(numbers=range(HELD_OUT, HELD_OUT + 10), frames=2, size=(32, 32)))
     assert max(n for clip in train.images for n in numbers(clip)) < 27
     assert min(n for clip in held.images for n in numbers(clip)) >= 27
+
+
+@pytest.mark.parametrize("count", [1, 2, 11])
+def test_a_recording_too_short_to_be_cut_is_on_one_side_whole(tmp_path: Path, count: int) -> None:
+    long = [record(tmp_path / "long", frames=60)] if count == 11 else []
+    folders = [str(record(tmp_path / f"short{i:02}", frames=12 + i)) for i in range(count)] + [str(f) for f in long]
+    reader = FolderSource(folders, (32, 32), 30.0, held_out_frames=6)
+    seen: dict[bool, set[tuple[int, int]]] = {}
+    for held_out in (False, True):
+        clips = reader._windows(6, 1, held_out)[1]
+        seen[held_out] = {(pack, frame) for pack, first, stop in clips for frame in range(first, stop + 5)}
+    assert seen[True] and seen[False] and not seen[True] & seen[False]
+    whole = {pack for pack, _ in seen[True]} & set(range(count))
+    assert whole == {1: {0}, 2: {1}, 11: {9}}[count]
+    for pack in range(count) if count > 1 else ():  # not a frame of it is left out
+        assert {frame for i, frame in seen[pack in whole] if i == pack} == set(range(12 + pack))
 
 
 def test_no_clip_goes_over_a_pause(tmp_path: Path) -> None:
@@ -162,6 +180,19 @@ def test_a_pack_is_made_once_and_again_when_a_file_changes(tmp_path: Path) -> No
     (folder / "poses.txt").write_text((folder / "poses.txt").read_text() + "\n")
     open_pack(folder, (32, 32), tmp_path / "packs")
     assert len(list((tmp_path / "packs").iterdir())) == 2
+
+
+def test_two_processes_pack_a_recording_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, cache, save = record(tmp_path / "a", frames=5), tmp_path / "packed", np.save
+
+    def late(*arguments: Any) -> None:
+        monkeypatch.setattr(packed.np, "save", save)
+        save(*arguments)
+        open_pack(folder, (32, 32), cache)  # the other begins and ends while this one writes
+
+    monkeypatch.setattr(packed.np, "save", late)
+    assert len(open_pack(folder, (32, 32), cache).stamps) == 5
+    assert len(list(cache.iterdir())) == 1
 
 
 def test_fit_keeps_rays_and_cuts_the_middle() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -71,6 +73,21 @@ def test_an_interrupted_pool_is_completed_and_a_larger_one_reuses_it(tmp_path: P
     PoolSource(dataclasses.replace(SMALL, clips=70), 30.0, 0, tmp_path)
     assert {int(p.name) for p in folder.glob("????????") if p.name < "00000100"} == {0, 1, 2}
     assert (folder / "00000000" / "rgb.npy").stat().st_mtime_ns == before
+
+
+def test_of_two_processes_that_render_a_block_one_is_slower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = SMALL.folder(tmp_path)
+    save = np.save
+
+    def late(*arguments: Any) -> None:  # the other is there when this one begins to write
+        monkeypatch.setattr(pool.np, "save", save)
+        pool.render_block(SMALL, folder, 0)
+        save(*arguments)
+
+    monkeypatch.setattr(pool.np, "save", late)
+    pool.render_block(SMALL, folder, 0)
+    assert [path.name for path in folder.iterdir()] == ["00000000"]
+    assert len(list((folder / "00000000").iterdir())) == 4
 
 
 def test_smaller_pictures_and_what_cannot_be(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 import omnistream
 from omnistream.errors import CheckpointError, ConfigError
@@ -253,11 +254,35 @@ def test_the_command_trains_goes_on_and_refuses(toy: PretrainConfig, tmp_path: P
     assert "differs in weights" in capsys.readouterr().err
 
 
+def test_a_run_of_an_older_release_goes_on(toy: PretrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tmp_path / "run"
+    monkeypatch.setitem(RUNS, "toy", dataclasses.replace(toy, keep_last=5, log_every=9))
+    save_config(dataclasses.replace(toy, keep_last=2, log_every=20), tmp_path / "toy.yaml")  # the defaults
+    arguments = ["pretrain", str(run), "--device", "cpu", "--threads", "1"]
+    assert main([*arguments, "--config", str(tmp_path / "toy.yaml"), "--stop-after", "0"]) == 1
+
+    def older(data: dict[str, Any]) -> dict[str, Any]:
+        assert data.pop("keep_last") == 2 and data.pop("log_every") == 20 and data["ssl"].pop("shared_centring")
+        return data
+
+    config = run / "config.yaml"
+    config.write_text(yaml.safe_dump(older(yaml.safe_load(config.read_text()))))
+    for path in (run / "state").glob("step_*/run.json"):
+        plain = json.loads(path.read_text())
+        path.write_text(json.dumps(plain | {"config": older(plain["config"])}))
+    monkeypatch.setattr("omnistream_training.pretrain.command.DEFAULT_PRESET", "toy")  # what it sets is not the run's
+    assert main(arguments) == 0
+    plain = dict(read_state(max((run / "state").glob("step_????????")))[0])
+    assert plain["config"]["keep_last"] == 2 and plain["config"]["log_every"] == 20
+
+
 def test_the_papers_presets_ask_for_what_they_start_from(tmp_path: Path, capsys: Any) -> None:
     assert main(["pretrain", str(tmp_path / "a"), "--preset", "paper_vitl_stage1"]) == 2
     assert "model.start is missing" in capsys.readouterr().err
     assert main(["pretrain", str(tmp_path / "a"), "--preset", "paper_vitl_stage1", "--model.start", "x"]) == 2
     assert "caption.language_model is missing" in capsys.readouterr().err
+    missing = ["--preset", "tabletop_tiny", "--ssl.pictures", str(tmp_path / "none"), "1", "--device", "cpu"]
+    assert main(["pretrain", str(tmp_path / "a"), *missing]) == 3
     assert not (tmp_path / "a").exists()
 
 

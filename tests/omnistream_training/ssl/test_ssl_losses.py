@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from omnistream.errors import ConfigError
+from omnistream_training.ssl.head import ProjectionHead
 from omnistream_training.ssl.losses import dino_loss, gram_loss, ibot_loss, koleo_loss, sinkhorn
 
 
@@ -93,3 +94,25 @@ def test_gram_of_a_rotated_set_is_zero_and_of_another_is_not() -> None:
 def test_gram_by_hand() -> None:
     """Two patches, equal in the one set and at right angles in the other: two of four products differ by 1."""
     assert gram_loss(torch.tensor([[1.0, 0.0], [2.0, 0.0]]), torch.eye(2)) == pytest.approx(0.5)
+
+
+def test_under_autocast_every_term_is_what_it_is_in_float32() -> None:
+    draw = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(2, 12, 40, generator=draw) for _ in range(2))
+    p = y.softmax(-1)
+    head = ProjectionHead(40, 24, 16, 50)
+    terms = {
+        "dino": lambda: dino_loss(x, p, 0.1, same_views=True),
+        "ibot": lambda: ibot_loss(x[0], p[0], torch.ones(12), 2, 0.1),
+        "koleo": lambda: koleo_loss(1 + 0.01 * x[0]),  # neighbours that bfloat16 cannot tell apart
+        "gram": lambda: gram_loss(x, y),
+        "sinkhorn": lambda: sinkhorn(x[0], 0.04),
+        "head": lambda: head(x),
+    }
+    for name, term in terms.items():
+        wide = term()
+        with torch.autocast("cpu", torch.bfloat16):
+            narrow = term()
+        assert narrow.dtype is torch.float32 and torch.equal(narrow, wide), name
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(head(x.bfloat16()), head(x.bfloat16().float()))

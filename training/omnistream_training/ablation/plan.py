@@ -61,8 +61,8 @@ def shared_config(out: Path, base: PretrainConfig, minutes: float, device: str) 
     All variants do the same number of steps, as in the paper, so that those without a task take less time.
     """
     path = out / SHARED
-    if path.exists():
-        return load_config(path, base)
+    if path.exists():  # on the defaults: a field that is newer than the experiment
+        return load_config(path, PretrainConfig())
     base = dataclasses.replace(base, eval_every=0)  # evaluations while training decide nothing here
     seconds = [_seconds_per_step(base, index, device) for index in range(len(base.stages))]
     whole = sum(stage.steps * cost for stage, cost in zip(base.stages, seconds, strict=True)) / 60 / (1 - RESERVE)
@@ -104,6 +104,7 @@ def readout_config(base: PretrainConfig, backbone: Path, steps: int, seed: int) 
         precision=base.precision,
         eval_every=0,
         eval_clips=2,
+        eval_frames=base.eval_frames,  # which recordings are held out whole follows from it
         save_every=max(1, steps // 4),
     )
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -16,6 +17,9 @@ from omnistream_training.data.batch import ClipBatch
 from omnistream_training.data.live import open_live
 from omnistream_training.data.pool import PoolSource
 from omnistream_training.data.source import HELD_OUT, ClipRequest, ClipSource
+
+if TYPE_CHECKING:
+    from omnistream_training.data.folder import FolderSource
 
 CLIPS_PER_STEP = 1 << 12
 STEPS_PER_RUN = 1 << 21
@@ -35,10 +39,7 @@ class Feed:
         if data.live is not None:
             self._add(open_live(data.live, data.live_options, data.nominal_rate), data.live_weight)
         if data.folders:
-            from omnistream_training.data.folder import FolderSource  # pillow and codecs: not needed for a renderer
-
-            size = max((stage.size for stage in config.stages), key=math.prod)
-            self._add(FolderSource(data.folders, size, data.nominal_rate, data.on_error, data.bag_topics), 1.0)
+            self._add(self._recordings(data.folders), 1.0)
         for pool in data.pools:
             self._add(PoolSource(pool, data.nominal_rate, data.workers), pool.weight)
         # A renderer computes on the training device: reading it ahead in a thread only fights for the same cores.
@@ -47,6 +48,15 @@ class Feed:
     def _add(self, source: ClipSource, weight: float) -> None:
         self.sources.append(source)
         self.weights.append(weight)
+
+    def _recordings(self, folders: Sequence[str]) -> FolderSource:
+        from omnistream_training.data.folder import FolderSource  # pillow and codecs: not needed for a renderer
+
+        data = self.config.data
+        size = max((stage.size for stage in self.config.stages), key=math.prod)
+        return FolderSource(
+            folders, size, data.nominal_rate, data.on_error, data.bag_topics, held_out_frames=self.config.eval_frames
+        )
 
     @property
     def description(self) -> str:

@@ -30,7 +30,7 @@ from omnistream_training.data.rgbd_folder import is_rgbd_folder
 from omnistream_training.data.source import HELD_OUT, ClipRequest
 
 HELD_OUT_SHARE = 0.1
-"""Of every recording's frames, its end, kept for evaluation."""
+"""Of every recording's frames, its end, kept for evaluation; of recordings too short for that, whole ones."""
 
 
 class FolderSource:
@@ -43,7 +43,9 @@ class FolderSource:
         nominal_rate: float,
         on_error: Literal["raise", "skip"] = "skip",
         topics: BagTopics | None = None,
+        held_out_frames: int = 2,
     ) -> None:
+        """held_out_frames: length of held-out clips; a recording whose end has no room for one is not cut."""
         self._rate = nominal_rate
         self._size = size
         self.reports: list[PackReport] = []
@@ -63,6 +65,7 @@ class FolderSource:
             self.reports.append(pack.report)
         if not self._packs:
             raise InputError("no recording can be read: " + "; ".join(self.refused or map(str, folders)))
+        self._borders = _borders([(len(pack.stamps), pack.segments) for pack in self._packs], held_out_frames)
         frames = sum(report.frames for report in self.reports)
         self.description = f"{len(self._packs)} recordings, {frames} frames"
         if self.refused:
@@ -113,9 +116,8 @@ class FolderSource:
         windows: list[tuple[int, int, int]] = []
         for index, pack in enumerate(self._packs):
             wanted = max(1, round(stride * pack.rate / self._rate))
-            border = int(len(pack.stamps) * (1 - HELD_OUT_SHARE))
-            segments = [(max(a, border), b) if held_out else (a, min(b, border)) for a, b in pack.segments]
-            longest = max((b - a for a, b in segments), default=0)
+            segments = _side(pack.segments, self._borders[index], held_out)
+            longest = _longest(segments)
             if longest < frames:
                 continue
             steps[index] = min(wanted, (longest - 1) // max(frames - 1, 1)) if frames > 1 else wanted
@@ -125,6 +127,36 @@ class FolderSource:
             which = "held-out part" if held_out else "part for training"
             raise InputError(f"no recording has {frames} frames without a pause in its {which}")
         return steps, windows
+
+
+def _borders(recordings: Sequence[tuple[int, tuple[tuple[int, int], ...]]], clip: int) -> list[int]:
+    """First held-out frame of each recording, of which frames and segments are given.
+
+    One whose last tenth has no room for a clip of that many frames is either trained on whole or held out whole: the
+    last of every ten such, and one at least where nothing else is held out. An only one is cut nevertheless.
+    """
+    borders = [int(frames * (1 - HELD_OUT_SHARE)) for frames, _ in recordings]
+    short = [
+        i for i, (_, segments) in enumerate(recordings) if _longest(_side(segments, borders[i], held_out=True)) < clip
+    ]
+    if len(recordings) == 1:
+        frames = recordings[0][0]
+        return [max(frames - clip, frames // 2)] if short else borders
+    whole = set(short[9::10])
+    if len(short) == len(recordings) and not whole:
+        whole = {max(short, key=lambda i: (_longest(recordings[i][1]) >= clip, i))}
+    for i in short:
+        borders[i] = 0 if i in whole else recordings[i][0]
+    return borders
+
+
+def _side(segments: Sequence[tuple[int, int]], border: int, held_out: bool) -> list[tuple[int, int]]:
+    """What of the segments lies on that side of the border; empty ones may be among them."""
+    return [(max(a, border), b) if held_out else (a, min(b, border)) for a, b in segments]
+
+
+def _longest(segments: Sequence[tuple[int, int]]) -> int:
+    return max((b - a for a, b in segments), default=0)
 
 
 def find_recordings(folder: Path) -> list[Path]:

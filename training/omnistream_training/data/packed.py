@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -29,6 +28,7 @@ from omnistream.io.frames import DEFAULT_RATE, Frame, FrameSource
 from omnistream.io.recording import HEADER
 from omnistream.io.source import open_source
 from omnistream.io.tum_folder import LIST
+from omnistream_training.data.appearing import appearing
 from omnistream_training.data.bag_rgbd import RgbdBagSource
 from omnistream_training.data.bag_topics import BagTopics
 from omnistream_training.data.layouts import open_layout
@@ -160,14 +160,11 @@ def _pack(source: FrameSource, recording: Path, pictures: Sequence[Path], size: 
     if not report.frames:
         why = "; ".join(report.reasons[:3]) or "it is empty"
         raise InputError(f"{recording} has no readable frame: {why}")
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for name, values in rows.items():
-        np.save(partial / f"{name}.npy", np.stack(values))
     meta = {"rate": source.rate or DEFAULT_RATE, "recording": str(recording), "report": asdict(report)}
-    (partial / "report.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
-    partial.replace(folder)
+    with appearing(folder) as partial:
+        for name, values in rows.items():
+            np.save(partial / f"{name}.npy", np.stack(values))
+        (partial / "report.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
 
 
 def _numbered_pictures(recording: Path) -> list[Path]:

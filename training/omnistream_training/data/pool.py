@@ -16,7 +16,6 @@ import json
 import multiprocessing
 import os
 import random
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -29,6 +28,7 @@ import torch
 from numpy.typing import NDArray
 
 from omnistream.errors import ConfigError
+from omnistream_training.data.appearing import appearing
 from omnistream_training.data.batch import ClipBatch, resize
 from omnistream_training.data.live import Renderer, open_renderer, seed_of
 from omnistream_training.data.source import HELD_OUT, ClipRequest
@@ -175,10 +175,7 @@ def render_block(config: PoolConfig, folder: Path, block: int) -> int:
         "poses": clips.T_world_camera.numpy().astype(np.float32),
         "K": clips.K.numpy().astype(np.float32),
     }
-    partial = folder / f"{block:08d}.partial{os.getpid()}"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for name, values in arrays.items():
-        np.save(partial / f"{name}.npy", values)
-    partial.replace(folder / f"{block:08d}")
+    with appearing(folder / f"{block:08d}") as partial:
+        for name, values in arrays.items():
+            np.save(partial / f"{name}.npy", values)
     return block

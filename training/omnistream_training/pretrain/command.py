@@ -74,7 +74,6 @@ def run_pretrain(config: PretrainConfig, run: Path, where: Where, *, made_by: st
         raise ConfigError("caption.language_model is missing: name a Qwen3's directory, or None for a random decoder")
     require_same(run, config)
     processes.wait()  # whoever is first writes the configuration that the others look for
-    run.mkdir(parents=True, exist_ok=True)
     trainer = PretrainTrainer(
         config, run, device=device, tensorboard=where.tensorboard, made_by=made_by, processes=processes
     )

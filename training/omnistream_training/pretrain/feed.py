@@ -6,7 +6,6 @@ The loader's state is therefore the step, and what the sources hold: their diges
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
@@ -53,7 +52,7 @@ class PretrainFeed(Feed):
         self.parts = _parts(config, processes or Processes())
         self._files: dict[str, PictureSource | VideoClipSource | TextSource] = {}
         for path, weight in config.recordings.items():
-            self._add(self._recordings(path), weight)
+            self._add(self._recordings([path]), weight)
         errors = config.data.on_error
         self._pictures: list[tuple[ClipSource, float]] = []
         for path, weight in config.ssl.pictures.items():
@@ -135,13 +134,6 @@ class PretrainFeed(Feed):
     def _numbers(self, step: int, part: int, quarter: int, count: int) -> range:
         first = (self.config.seed * STEPS_PER_RUN + step) * CLIPS_PER_STEP + quarter * QUARTER + part * count
         return range(first, first + count)
-
-    def _recordings(self, path: str) -> ClipSource:
-        from omnistream_training.data.folder import FolderSource
-
-        data = self.config.data
-        size = max((stage.size for stage in self.config.stages), key=math.prod)
-        return FolderSource([path], size, data.nominal_rate, data.on_error, data.bag_topics)
 
 
 def _parts(config: PretrainConfig, processes: Processes) -> range:

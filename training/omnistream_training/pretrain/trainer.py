@@ -17,7 +17,7 @@ from torch import Tensor
 from omnistream.errors import CheckpointError
 from omnistream.model.omnistream import OmniStream
 from omnistream_training.checkpointing import averaged, put_weights, save_weights
-from omnistream_training.config_file import config_to_dict
+from omnistream_training.config_file import config_to_dict, same_config
 from omnistream_training.data.batch import ClipBatch
 from omnistream_training.distributed import Processes, whole
 from omnistream_training.geometry import GeometryTrainer
@@ -51,13 +51,14 @@ class PretrainTrainer(GeometryTrainer):
         self.config, self.run, self.device = config, run, torch.device(device)
         self.processes = processes or Processes(device=device)
         self.made_by = made_by or "omnistream-train pretrain"
-        self.journal = Journal(run, tensorboard) if self.processes.first else SilentJournal(run)
         self.pretrain = config
         self.learner: PretrainLearner = PretrainLearner(config, device)
         patch = self.learner.model.config.backbone.patch_size
         self.feed: PretrainFeed = PretrainFeed(config, device, patch, self.processes)
         sources = range(len(self.feed.sources)) if config.weights.geometry else ()
         self.validations = [Validation(self.feed, i, config.eval_clips, config.eval_frames) for i in sources]
+        # Only now: a start that failed leaves no folder.
+        self.journal = Journal(run, tensorboard) if self.processes.first else SilentJournal(run)
         self._damaged = 0
         self.state_file = run / "state"
         self.states = StateFolder(
@@ -142,7 +143,7 @@ class PretrainTrainer(GeometryTrainer):
             self.states.save(self.progress.step, state_tensors(self.learner), plain | state_plain(self.learner))
 
     def _accept(self, plain: Any, sizes: Sizes) -> dict[str, Tensor]:
-        if plain["config"] != config_to_dict(self.config):
+        if not same_config(plain["config"], self.config):
             raise CheckpointError(f"{self.state_file} belongs to another configuration than this run's config.yaml")
         changed = [name for name, digest in self.feed.digests().items() if plain["data"].get(name) != digest]
         if changed:  # shards are mended and sets grow in the middle of a run: it goes on, and says so

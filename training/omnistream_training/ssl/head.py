@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -32,5 +33,7 @@ class ProjectionHead(nn.Module):
         return dim * hidden + hidden * hidden + hidden * bottleneck + bottleneck * prototypes
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., D] -> logits [..., prototypes]."""
-        return self.prototypes(F.normalize(self.mlp(x), dim=-1, eps=1e-6))
+        """[..., D] -> logits [..., prototypes], in float32 under autocast too: temperatures are hundredths."""
+        with torch.autocast(x.device.type, enabled=False):
+            wide = x.to(self.prototypes.weight.dtype)
+            return self.prototypes(F.normalize(self.mlp(wide), dim=-1, eps=1e-6))

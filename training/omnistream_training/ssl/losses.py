@@ -8,6 +8,10 @@ paper section 3.2.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -15,8 +19,24 @@ from torch import Tensor
 
 from omnistream.errors import ConfigError
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def full_precision(function: Callable[P, T]) -> Callable[P, T]:
+    """`function` without autocast, which computes every product of matrices in bfloat16, whatever goes in."""
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        device = next(value.device.type for value in args if isinstance(value, Tensor))
+        with torch.autocast(device, enabled=False):
+            return function(*args, **kwargs)
+
+    return run
+
 
 @torch.no_grad()
+@full_precision
 def sinkhorn(logits: Tensor, temperature: float, iterations: int = 3, *, shared: bool = False) -> Tensor:
     """Soft assignments [N, K] of samples to prototypes: every row sums to 1, every column (almost) to N / K.
 
@@ -49,6 +69,7 @@ def _over_samples(log_q: Tensor, shared: bool) -> Tensor:
     return top + total.log()
 
 
+@full_precision
 def dino_loss(student: Tensor, teacher: Tensor, temperature: float, *, same_views: bool) -> Tensor:
     """Mean cross-entropy between the views of a clip.
 
@@ -65,6 +86,7 @@ def dino_loss(student: Tensor, teacher: Tensor, temperature: float, *, same_view
     return (pairs.sum() - pairs.diagonal().sum()) / (views * (views - 1))
 
 
+@full_precision
 def ibot_loss(student: Tensor, teacher: Tensor, weights: Tensor, crops: int, temperature: float) -> Tensor:
     """Cross-entropy of masked patches.
 
@@ -76,6 +98,7 @@ def ibot_loss(student: Tensor, teacher: Tensor, weights: Tensor, crops: int, tem
     return -((teacher.float() * log_p).sum(-1) * weights).sum() / crops
 
 
+@full_precision
 def koleo_loss(features: Tensor) -> Tensor:
     """-mean log distance to the nearest other sample, on the unit sphere: features [N, D] spread out evenly.
 
@@ -89,6 +112,7 @@ def koleo_loss(features: Tensor) -> Tensor:
     return -((x - x[nearest]).norm(dim=-1) + 1e-8).log().mean()
 
 
+@full_precision
 def gram_loss(student: Tensor, anchor: Tensor) -> Tensor:
     """Mean squared difference of the cosine similarities between the patches of a frame.
 

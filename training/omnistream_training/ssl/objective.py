@@ -61,7 +61,7 @@ class SelfSupervision(nn.Module):
         cls_targets, patch_targets = self._targets(seen, times, places, temperature)
         with hidden_patches(backbone, masks, frames):
             student = self._run(backbone, seen, times * stretch)
-        large = student.cls.mean(1)
+        large = student.cls.float().mean(1)
         terms: dict[str, Tensor] = {}
         dino = self.heads["dino"]
         scores = dino(large).unflatten(0, (crops, clips))
@@ -69,7 +69,7 @@ class SelfSupervision(nn.Module):
         between = dino_loss(scores, cls_targets, config.student_temperature, same_views=True)
         if len(views.small):
             local_times = views.times.repeat(len(views.small), 1) * stretch
-            small = self._run(backbone, views.small.flatten(0, 1), local_times).cls.mean(1)
+            small = self._run(backbone, views.small.flatten(0, 1), local_times).cls.float().mean(1)
             scores = dino(small).unflatten(0, (-1, clips))
             local = dino_loss(scores, cls_targets, config.student_temperature, same_views=False)
             # By the number of pairs that each is a mean of (DINOv3).
@@ -103,7 +103,7 @@ class SelfSupervision(nn.Module):
         assert isinstance(backbone, Backbone) and isinstance(heads, nn.ModuleDict)
         out = self._run(backbone, seen, times)
         shared = self.config.shared_centring and world_size() > 1
-        cls = sinkhorn(heads["dino"](out.cls.mean(1)), temperature, shared=shared)
+        cls = sinkhorn(heads["dino"](out.cls.float().mean(1)), temperature, shared=shared)
         masked = out.patches[places]  # where a process has any, all have: their number follows from the configuration
         return cls, sinkhorn(heads["ibot"](masked), temperature, shared=shared) if len(masked) else masked
 

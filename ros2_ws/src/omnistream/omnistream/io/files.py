@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -92,8 +93,8 @@ def read_intrinsics(path: Path) -> NDArray[np.float64]:
 
 
 def temporary_path(path: Path) -> Path:
-    """A hidden name next to `path` with the same suffix, to be renamed to it when the file is whole."""
-    return path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
+    """A hidden name next to `path` with the same suffix, to be renamed to it when the file is whole: this thread's."""
+    return path.with_name(f".{path.stem}-{os.getpid()}-{threading.get_ident()}{path.suffix}")
 
 
 @contextmanager
