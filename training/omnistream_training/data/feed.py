@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from omnistream_training.ahead import read_ahead
-from omnistream_training.config import TrainConfig
+from omnistream_training.config import DataConfig, TrainConfig
 from omnistream_training.data.augment import augment
 from omnistream_training.data.batch import ClipBatch
 from omnistream_training.data.live import open_live
@@ -35,7 +35,7 @@ class Feed:
         """Of each step, those to read: pre-training cuts steps into micro-batches."""
         self.sources: list[ClipSource] = []
         self.weights: list[float] = []
-        data = config.data
+        data = config.data if config.draws_clips else DataConfig(live=None)
         if data.live is not None:
             self._add(open_live(data.live, data.live_options, data.nominal_rate), data.live_weight)
         if data.folders:

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
+import numpy as np
 import torch
 
 from omnistream.errors import ConfigError
 from omnistream_training.caption.source import AskedPictures, CaptionSource
-from omnistream_training.corpus.pictures import PictureSource
+from omnistream_training.corpus.pictures import PictureSource, unlabelled
 from omnistream_training.corpus.texts import TextSource
 from omnistream_training.corpus.videos import VideoClipSource
 from omnistream_training.data.batch import ClipBatch
@@ -51,7 +52,7 @@ class PretrainFeed(Feed):
         self.pretrain = config
         self.parts = _parts(config, processes or Processes())
         self._files: dict[str, PictureSource | VideoClipSource | TextSource] = {}
-        for path, weight in config.recordings.items():
+        for path, weight in config.recordings.items() if config.draws_clips else ():
             self._add(self._recordings([path]), weight)
         errors = config.data.on_error
         self._pictures: list[tuple[ClipSource, float]] = []
@@ -87,7 +88,8 @@ class PretrainFeed(Feed):
 
     def batch(self, step: int, part: int = 0) -> PretrainBatch:
         """Micro-batch number `part` of `step`, on the device."""
-        clips = super().batch(step, part)
+        geometry = bool(self.pretrain.weights.geometry)
+        clips = super().batch(step, part) if geometry else _stand_in()
         views: list[Views] = []
         ssl = self.pretrain.ssl
         if self.pretrain.weights.ssl:
@@ -97,7 +99,7 @@ class PretrainFeed(Feed):
                 if count
             ]
         fields = {name: getattr(clips, name) for name in ClipBatch.__dataclass_fields__}
-        return PretrainBatch(**fields, views=tuple(views), asked=self._asked(step, part))
+        return PretrainBatch(**fields, geometry=geometry, views=tuple(views), asked=self._asked(step, part))
 
     def held_out_asked(self, first: int, count: int) -> AskedPictures:
         """Pictures and questions that no run trains on, of each source in turn as often as its weight says."""
@@ -149,6 +151,11 @@ def _parts(config: PretrainConfig, processes: Processes) -> range:
             f"{config.micro_batches} micro-batches of up to {most} clips; expected {QUARTER} clips a step at most"
         )
     return range(processes.rank, config.micro_batches, processes.world)
+
+
+def _stand_in() -> ClipBatch:
+    """In place of the geometry task's clips: a pixel about which nothing is known."""
+    return unlabelled(np.zeros((1, 1, 1, 1, 3), np.uint8), torch.zeros(1, 1, dtype=torch.float64))
 
 
 def _choose(options: Sequence[tuple[T, float]], draw: torch.Generator) -> T:
