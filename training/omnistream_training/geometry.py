@@ -21,7 +21,7 @@ from omnistream_training.checkpointing import averaged, load_state, save_state, 
 from omnistream_training.config import TrainConfig
 from omnistream_training.data.batch import ClipBatch
 from omnistream_training.data.feed import Feed
-from omnistream_training.journal import Journal, duration, processor
+from omnistream_training.journal import Journal, began_by, duration, processor
 from omnistream_training.learner import Learner, Progress
 from omnistream_training.meter import Meter
 from omnistream_training.optim import rate_at
@@ -39,7 +39,7 @@ class GeometryTrainer:
         self, config: TrainConfig, run: Path, *, device: str = "cpu", tensorboard: bool = False, made_by: str = ""
     ) -> None:
         self.config, self.run, self.device = config, run, torch.device(device)
-        self.made_by = made_by or "omnistream-train geometry"
+        self.made_by = began_by(run) or made_by or "omnistream-train geometry"
         self.feed = Feed(config, device)
         self.learner = Learner(config, device)
         self.validations = [
@@ -167,4 +167,5 @@ class GeometryTrainer:
             torch=torch.__version__,
             threads=torch.get_num_threads(),
             source=self.feed.description,
+            made_by=self.made_by,
         )

@@ -18,7 +18,7 @@ import yaml
 import omnistream
 from omnistream.errors import CheckpointError, ConfigError
 from omnistream.model.config import PRESETS
-from omnistream.weights import random_model, save_model
+from omnistream.weights import open_checkpoint, random_model, save_model
 from omnistream_training.caption.config import CaptionConfig, DecoderConfig
 from omnistream_training.cli import main
 from omnistream_training.config import ModelChoice, Stage
@@ -250,8 +250,15 @@ def test_the_command_trains_goes_on_and_refuses(toy: PretrainConfig, tmp_path: P
     assert main([*arguments, "--stop-after", "0"]) == 1
     assert main(["pretrain", run, "--device", "cpu", "--threads", "1"]) == 0
     assert load_config(tmp_path / "run" / "config.yaml", PretrainConfig()) == toy
+    made_by = open_checkpoint(tmp_path / "run" / "weights").info["made_by"]  # by what began it, not what went on with it
+    assert made_by == f"omnistream-train pretrain RUN {' '.join(arguments[2:])} --stop-after 0"
     assert main([*arguments, "--weights.caption", "0"]) == 2
     assert "differs in weights" in capsys.readouterr().err
+    assert main(["pretrain", run, "--preset", "tabletop_small", "--device", "cpu"]) == 2
+    assert "differs in model" in capsys.readouterr().err
+    save_config(dataclasses.replace(toy, seed=5), tmp_path / "other.yaml")
+    assert main(["pretrain", run, "--config", str(tmp_path / "other.yaml"), "--device", "cpu"]) == 2
+    assert "differs in seed" in capsys.readouterr().err
 
 
 def test_a_run_of_an_older_release_goes_on(toy: PretrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

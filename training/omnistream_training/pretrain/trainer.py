@@ -21,7 +21,7 @@ from omnistream_training.config_file import config_to_dict, same_config
 from omnistream_training.data.batch import ClipBatch
 from omnistream_training.distributed import Processes, whole
 from omnistream_training.geometry import GeometryTrainer
-from omnistream_training.journal import Journal, SilentJournal
+from omnistream_training.journal import Journal, SilentJournal, began_by
 from omnistream_training.meter import Meter
 from omnistream_training.pretrain.config import PretrainConfig
 from omnistream_training.pretrain.feed import PretrainFeed
@@ -50,7 +50,7 @@ class PretrainTrainer(GeometryTrainer):
         """processes: this one among those that train; device is then its own."""
         self.config, self.run, self.device = config, run, torch.device(device)
         self.processes = processes or Processes(device=device)
-        self.made_by = made_by or "omnistream-train pretrain"
+        self.made_by = began_by(run) or made_by or "omnistream-train pretrain"
         self.pretrain = config
         self.learner: PretrainLearner = PretrainLearner(config, device)
         patch = self.learner.model.config.backbone.patch_size
