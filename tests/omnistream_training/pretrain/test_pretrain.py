@@ -233,6 +233,16 @@ def test_what_a_run_leaves(toy: PretrainConfig, tmp_path: Path) -> None:
     ).keys()
 
 
+def test_answers_that_are_too_long_are_counted(toy: PretrainConfig, tmp_path: Path, capsys: Any) -> None:
+    short = dataclasses.replace(toy.caption, max_tokens=24, describe=1.0, list=0.0, ground=0.0, read=0.0)
+    trainer = PretrainTrainer(dataclasses.replace(toy, caption=short), tmp_path)
+    trainer.train(2)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["answers"] for line in lines if line["kind"] == "cut"] == [6]  # two steps of three pictures
+    assert "longer than caption.max_tokens, 24, are cut" in capsys.readouterr().err
+    assert trainer.captions()["caption_cut"] == 4
+
+
 def test_another_initial_model_is_refused(toy: PretrainConfig, tmp_path: Path) -> None:
     save_model(random_model(MICRO, 0), tmp_path / "start", made_by="a test")
     model = dataclasses.replace(toy.model, start=str(tmp_path / "start"))

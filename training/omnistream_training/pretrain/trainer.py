@@ -59,7 +59,7 @@ class PretrainTrainer(GeometryTrainer):
         self.validations = [Validation(self.feed, i, config.eval_clips, config.eval_frames) for i in sources]
         # Only now: a start that failed leaves no folder.
         self.journal = Journal(run, tensorboard) if self.processes.first else SilentJournal(run)
-        self._damaged = 0
+        self._damaged = self._cut = 0
         self.state_file = run / "state"
         self.states = StateFolder(
             self.state_file, self.processes, keep_last=config.keep_last, keep_every=config.keep_every
@@ -84,6 +84,7 @@ class PretrainTrainer(GeometryTrainer):
             self.journal.say(
                 f"held-out answers at step {self.progress.step}: {results['caption']:.3f} nats per token, "
                 f"{results['caption_strangers']:.3f} from another picture"
+                + (f"; {results['caption_cut']} answers were cut" if results["caption_cut"] else "")
             )
         return results | super().evaluate(meter, kind)
 
@@ -93,7 +94,11 @@ class PretrainTrainer(GeometryTrainer):
 
         `*_strangers`: every question asked of the next picture instead. What a decoder earns by knowing how answers
         sound, it earns there too; the difference is what it reads in the picture.
+        `caption_cut`: answers that were too long; their beginning counts.
         """
+        captioner = self.learner.captioner
+        assert captioner is not None
+        before = captioner.cut
         sums: dict[str, float] = {}
         counts: dict[str, int] = {}
         total = self.pretrain.eval_questions
@@ -106,7 +111,8 @@ class PretrainTrainer(GeometryTrainer):
                 for name, value in {"caption": loss, **{f"caption_{k}": v for k, v in terms.items()}}.items():
                     sums[name + suffix] = sums.get(name + suffix, 0.0) + float(value)
                     counts[name + suffix] = counts.get(name + suffix, 0) + 1
-        return {name: round(sums[name] / counts[name], 5) for name in sums}
+        cut, captioner.cut = (captioner.cut - before) // 2, before  # each was asked twice
+        return {name: round(sums[name] / counts[name], 5) for name in sums} | {"caption_cut": cut}
 
     def _gradient(self, batches: Iterator[ClipBatch], meter: Meter) -> tuple[dict[str, Tensor], int]:
         """Of all micro-batches of the step, this process's and the others'; values are the means over them."""
@@ -137,10 +143,21 @@ class PretrainTrainer(GeometryTrainer):
         if damaged > self._damaged:
             self._damaged = damaged
             self.journal.write("damaged", self.progress.step, samples=damaged)
+        self._say_cut()
         with meter.pausing():
             plain = {"config": config_to_dict(self.config), "processes": self.processes.world}
             plain["data"] = self.feed.digests()
             self.states.save(self.progress.step, state_tensors(self.learner), plain | state_plain(self.learner))
+
+    def _say_cut(self) -> None:
+        """Journal how many answers were too long since the start of this process, if there are more of them."""
+        cut = 0 if self.learner.captioner is None else self.learner.captioner.cut
+        if cut > self._cut:
+            if not self._cut:
+                limit = self.pretrain.caption.max_tokens
+                self.journal.say(f"answers longer than caption.max_tokens, {limit}, are cut; log.jsonl counts them")
+            self._cut = cut
+            self.journal.write("cut", self.progress.step, answers=cut)
 
     def _accept(self, plain: Any, sizes: Sizes) -> dict[str, Tensor]:
         if not same_config(plain["config"], self.config):
