@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from omnistream.errors import CheckpointError, ConfigError
+from omnistream_training.checkpointing import save_state
 from omnistream_training.config import DataConfig, TrainConfig
 from omnistream_training.data.augment import AugmentConfig
 from omnistream_training.geometry import GeometryTrainer
@@ -132,11 +133,22 @@ def test_sigterm_saves_and_stops(toy: TrainConfig, tmp_path: Path) -> None:
     assert torch.load(tmp_path / "state" / "latest.pt", weights_only=True)["progress"]["step"] == 3
 
 
-def test_a_state_that_is_cut_off_is_replaced_by_the_one_before(toy: TrainConfig, tmp_path: Path) -> None:
+def test_a_state_that_is_cut_off_is_replaced_by_the_one_before(
+    toy: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     train(toy, tmp_path / "whole")
     train(toy, tmp_path / "run", 4)
     state = tmp_path / "run" / "state" / "latest.pt"
     state.write_bytes(state.read_bytes()[:1000])
+    capsys.readouterr()
+    trainer = GeometryTrainer(toy, tmp_path / "run")
+    assert 0 < trainer.progress.step <= 4
+    said = capsys.readouterr().err
+    assert "latest.pt is damaged" in said and "going on from" in said and "previous.pt" in said
+    assert (tmp_path / "run" / "state" / "latest.damaged").exists()
+    save_state(state, trainer.learner)  # what was good is still the one before
+    assert torch.load(state.with_name("previous.pt"), weights_only=True)["progress"] == vars(trainer.progress)
+    state.unlink()
     trainer = GeometryTrainer(toy, tmp_path / "run")
     assert 0 < trainer.progress.step <= 4
     trainer.train()

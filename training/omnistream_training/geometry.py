@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from omnistream.errors import OmniStreamError
-from omnistream_training.checkpointing import averaged, load_state, save_state, save_weights
+from omnistream_training.checkpointing import averaged, has_state, load_state, save_state, save_weights
 from omnistream_training.config import TrainConfig
 from omnistream_training.data.batch import ClipBatch
 from omnistream_training.data.feed import Feed
@@ -47,7 +47,7 @@ class GeometryTrainer:
         ]
         self.journal = Journal(run, tensorboard)  # only now: a start that failed leaves no folder
         self.state_file = run / "state" / "latest.pt"
-        if self.state_file.exists():
+        if has_state(self.state_file):
             load_state(self.state_file, self.learner)
         else:
             self.learner.calibrate(self.feed.batch(0))
