@@ -64,7 +64,7 @@ class PretrainTrainer(GeometryTrainer):
         self.states = StateFolder(
             self.state_file, self.processes, keep_last=config.keep_last, keep_every=config.keep_every
         )
-        new = not self.states.steps()
+        new = self.states.none_yet()
         self.processes.wait()  # before anybody writes one
         if new and config.weights.geometry:
             self.learner.calibrate(self.feed.batch(0))
