@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from omnistream.errors import ConfigError
@@ -103,12 +104,16 @@ def test_files_that_change_and_break_are_in_the_journal(files: PretrainConfig, t
     PretrainTrainer(files, tmp_path / "run").train(1)
     for path in sorted((tmp_path / "pictures").glob("*.tar")):
         shard(path, [{"jpg": jpeg(), "json": {"caption": "picture"}}, {"jpg": b"none", "json": {"caption": "x"}}] * 15)
+    depth = sorted((tmp_path / "tartanair").rglob("*.npy"))[0]
+    np.save(depth, np.load(depth).astype(np.float64))
     PretrainTrainer(files, tmp_path / "run").train(3)
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     by_kind = {line["kind"]: line for line in lines}
     changed = by_kind["data_changed"]
     assert changed["step"] == 1
-    assert changed["sources"] == [f"{option} {tmp_path / 'pictures'}" for option in ("ssl.pictures", "caption.data")]
+    recorded = [f"data.folders {tmp_path / 'tartanair'}", f"recordings {tmp_path / 'tartanair'}"]
+    pictures = [f"{option} {tmp_path / 'pictures'}" for option in ("ssl.pictures", "caption.data")]
+    assert changed["sources"] == [*recorded, *pictures]
     assert by_kind["damaged"]["samples"] >= 1
 
 

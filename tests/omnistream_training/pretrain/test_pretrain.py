@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import multiprocessing
@@ -23,6 +24,8 @@ from omnistream_training.caption.config import CaptionConfig, DecoderConfig
 from omnistream_training.cli import main
 from omnistream_training.config import ModelChoice, Stage
 from omnistream_training.config_file import load_config, save_config
+from omnistream_training.data.batch import ClipBatch
+from omnistream_training.data.source import ClipRequest
 from omnistream_training.optim import OptimConfig
 from omnistream_training.pretrain.command import run_pretrain
 from omnistream_training.pretrain.config import PretrainConfig, TaskWeights
@@ -313,6 +316,34 @@ def test_presets_hold_the_papers_numbers() -> None:
         assert (run.optim.lr, run.optim.warmup, run.optim.weight_decay) == (1e-4, 4000, 0.0)
         assert (run.ssl.local_crops, run.ssl.prototypes, run.ssl.bottleneck) == (2, 65536, 256)
         assert PRESETS[run.model.preset].backbone.dim == 1024
+        assert run.model.scale == "relative"  # "targets normalised"
+
+
+def test_strides_of_video_are_log_uniform_too(toy: PretrainConfig) -> None:
+    stages = tuple(dataclasses.replace(stage, stride=(1, 15)) for stage in toy.stages)
+    feed = PretrainFeed(dataclasses.replace(toy, stages=stages, weights=TaskWeights(geometry=0, caption=0)), "cpu", 16)
+    read, strides = feed.sources[0].read, []
+
+    def counted(request: ClipRequest) -> ClipBatch:
+        if request.frames > 1:
+            strides.append(request.stride)
+        return read(dataclasses.replace(request, size=(16, 16)))
+
+    feed.sources[0].read = counted  # type: ignore[method-assign]
+    for step in range(60):
+        feed.batch(step)
+    assert {1, 2} < set(strides) <= set(range(1, 16))
+    assert 18 < sum(stride < 4 for stride in strides) < 42  # half; drawn evenly it would be a fifth
+
+
+def test_held_out_questions_are_the_same_for_every_run_and_shared_out_by_weight(toy: PretrainConfig) -> None:
+    one, other = (PretrainFeed(dataclasses.replace(toy, seed=seed), "cpu", 16) for seed in (0, 1))
+    a, b = (feed.held_out_asked(4, 4) for feed in (one, other))
+    assert torch.equal(a.images, b.images) and a.questions == b.questions
+    worlds, _ = one.questions[0]
+    rare, often = copy.copy(worlds), copy.copy(worlds)
+    one.questions = [(rare, 1.0), (often, 3.0)]
+    assert [one._in_turn(turn) is rare for turn in range(8)].count(True) == 2
 
 
 def test_a_run_without_any_task_is_refused() -> None:

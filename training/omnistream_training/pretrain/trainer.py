@@ -102,9 +102,9 @@ class PretrainTrainer(GeometryTrainer):
         sums: dict[str, float] = {}
         counts: dict[str, int] = {}
         total = self.pretrain.eval_questions
-        for first in range(0, total, AT_ONCE):
+        for turn, first in enumerate(range(0, total, AT_ONCE)):
             count = min(AT_ONCE, total - first)
-            asked = self.feed.held_out_asked(first, max(2, count))
+            asked = self.feed.held_out_asked(first, max(2, count), turn)
             strange = type(asked)(images=asked.images.roll(1, 0), questions=asked.questions)
             for suffix, pictures in (("", asked), ("_strangers", strange)):
                 loss, terms = self.learner.caption(pictures)
@@ -162,7 +162,8 @@ class PretrainTrainer(GeometryTrainer):
     def _accept(self, plain: Any, sizes: Sizes) -> dict[str, Tensor]:
         if not same_config(plain["config"], self.config):
             raise CheckpointError(f"{self.state_file} belongs to another configuration than this run's config.yaml")
-        changed = [name for name, digest in self.feed.digests().items() if plain["data"].get(name) != digest]
+        before = plain["data"]  # an older release did not look at recordings
+        changed = [name for name, digest in self.feed.digests().items() if before.get(name, digest) != digest]
         if changed:  # shards are mended and sets grow in the middle of a run: it goes on, and says so
             self.journal.write("data_changed", plain["progress"]["step"], sources=changed)
             self.journal.say(f"other files than when the state was written, so other batches: {', '.join(changed)}")
