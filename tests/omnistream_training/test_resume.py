@@ -21,6 +21,7 @@ from omnistream_training.checkpointing import save_state
 from omnistream_training.config import DataConfig, TrainConfig
 from omnistream_training.data.augment import AugmentConfig
 from omnistream_training.geometry import GeometryTrainer
+from omnistream_training.journal import read_journal
 from omnistream_training.running import Where, run_geometry
 from tests.omnistream_training.conftest import ROOT
 
@@ -31,6 +32,7 @@ import tests.omnistream_training.conftest as setup
 from omnistream.model.config import PRESETS
 from omnistream_training.config import TrainConfig
 from omnistream_training.config_file import load_config
+from omnistream_training.journal import read_journal
 from omnistream_training.running import Where, run_geometry
 PRESETS["micro"] = setup.MICRO
 run = Path(sys.argv[1])
@@ -130,6 +132,8 @@ def test_sigterm_saves_and_stops(toy: TrainConfig, tmp_path: Path) -> None:
     trainer = GeometryTrainer(toy, tmp_path)
     calls = iter([False, False, False, True])
     assert trainer.train(stop=lambda: next(calls)) is False
+    assert read_journal(tmp_path / "log.jsonl")[-1]["step"] == 3  # and says what these steps took
+    assert trainer.progress.seconds > 0
     assert torch.load(tmp_path / "state" / "latest.pt", weights_only=True)["progress"]["step"] == 3
 
 

@@ -81,6 +81,8 @@ class GeometryTrainer:
                 self._save(meter)
             if config.eval_every and progress.step % config.eval_every == 0 and progress.step < config.steps:
                 self.evaluate(meter)
+        if meter.pending:  # steps since the last line, of a run that is stopped: their time counts
+            self._log(meter)
         self._save(meter)
         finished = progress.step >= config.steps
         if finished:

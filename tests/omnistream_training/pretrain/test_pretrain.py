@@ -263,7 +263,9 @@ def test_the_command_trains_goes_on_and_refuses(toy: PretrainConfig, tmp_path: P
     assert main([*arguments, "--stop-after", "0"]) == 1
     assert main(["pretrain", run, "--device", "cpu", "--threads", "1"]) == 0
     assert load_config(tmp_path / "run" / "config.yaml", PretrainConfig()) == toy
-    made_by = open_checkpoint(tmp_path / "run" / "weights").info["made_by"]  # by what began it, not what went on with it
+    made_by = open_checkpoint(tmp_path / "run" / "weights").info[
+        "made_by"
+    ]  # by what began it, not what went on with it
     assert made_by == f"omnistream-train pretrain RUN {' '.join(arguments[2:])} --stop-after 0"
     assert main([*arguments, "--weights.caption", "0"]) == 2
     assert "differs in weights" in capsys.readouterr().err
@@ -274,7 +276,9 @@ def test_the_command_trains_goes_on_and_refuses(toy: PretrainConfig, tmp_path: P
     assert "differs in seed" in capsys.readouterr().err
 
 
-def test_a_run_of_an_older_release_goes_on(toy: PretrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_of_an_older_release_goes_on(
+    toy: PretrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = tmp_path / "run"
     monkeypatch.setitem(RUNS, "toy", dataclasses.replace(toy, keep_last=5, log_every=9))
     save_config(dataclasses.replace(toy, keep_last=2, log_every=20), tmp_path / "toy.yaml")  # the defaults

@@ -250,7 +250,7 @@ def _objectives(run: Path) -> list[str]:
 
 def _photographs(config: TrainConfig) -> bool:
     """Whether any of its pictures may not be rendered."""
-    if config.data.live is None and not config.data.pools or config.data.folders:
+    if (config.data.live is None and not config.data.pools) or config.data.folders:
         return True
     more = (config.recordings, config.ssl.pictures, config.ssl.videos) if isinstance(config, PretrainConfig) else ()
     return any(more) or (isinstance(config, PretrainConfig) and bool(config.caption.data))
