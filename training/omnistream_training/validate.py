@@ -49,8 +49,8 @@ class Validation:
     def run(self, model: OmniStream) -> dict[str, Any]:
         """Metrics of `model` (in eval mode, on the feed's device), float32.
 
-        abs_rel, delta1: in the checkpoint's own unit, which for `scale: relative` is another in every clip: so are the
-        constant's, the map's and the flat picture's. *_m are metres of the scene for all. *_scaled: after one scale per clip (ratio of medians).
+        abs_rel, delta1: in the checkpoint's unit, which for `scale: relative` is another in every clip; so are those
+        of the constant and of the map. *_m: metres of the scene. *_scaled: after one scale per clip (ratio of medians).
         alone_*: the same weights on every frame by itself. flat_*_scaled: one depth everywhere, its scale per clip.
         constant_abs_rel: best constant for all these clips.
         map_abs_rel: mean depth map of training clips. ate_percent beside line_percent: of the path, after Sim(3).

@@ -263,9 +263,7 @@ def test_the_command_trains_goes_on_and_refuses(toy: PretrainConfig, tmp_path: P
     assert main([*arguments, "--stop-after", "0"]) == 1
     assert main(["pretrain", run, "--device", "cpu", "--threads", "1"]) == 0
     assert load_config(tmp_path / "run" / "config.yaml", PretrainConfig()) == toy
-    made_by = open_checkpoint(tmp_path / "run" / "weights").info[
-        "made_by"
-    ]  # by what began it, not what went on with it
+    made_by = open_checkpoint(tmp_path / "run" / "weights").info["made_by"]
     assert made_by == f"omnistream-train pretrain RUN {' '.join(arguments[2:])} --stop-after 0"
     assert main([*arguments, "--weights.caption", "0"]) == 2
     assert "differs in weights" in capsys.readouterr().err
