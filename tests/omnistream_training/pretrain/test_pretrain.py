@@ -228,7 +228,7 @@ def test_what_a_run_leaves(toy: PretrainConfig, tmp_path: Path) -> None:
     assert set(model.config.outputs) == {"features", "depth", "rays", "pose"}
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     kinds = {line["kind"] for line in lines}
-    assert kinds == {"start", "train", "eval_caption", "eval", "end_caption", "end"}
+    assert kinds == {"start", "train", "cut", "eval_caption", "eval", "end_caption", "end"}
     caption = next(line for line in lines if line["kind"] == "end_caption")
     assert caption["caption"] > 0 and caption["caption_strangers"] > 0
     assert {"image_dino", "video_ibot", "caption", "depth", "waiting"} <= next(
