@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 
 from omnistream.errors import ConfigError, InputError
+from omnistream_training.ablation import command
 from omnistream_training.ablation.command import Ablation, run_ablation
 from omnistream_training.ablation.measure import _episodes, read_measured
 from omnistream_training.ablation.plan import VARIANTS, runs
 from omnistream_training.ablation.report import compare, report_text
 from omnistream_training.config import ModelChoice
+from omnistream_training.journal import Journal
 from omnistream_training.pretrain.presets import PRESETS, TABLETOP_TINY
 from tests.omnistream_training.pretrain.test_pretrain import TOY
 
@@ -100,6 +102,31 @@ def test_options_that_make_no_sense(tmp_path: Path) -> None:
         Ablation(out=tmp_path, variants=("no-video",))
     with pytest.raises(ConfigError, match="seeds are"):
         Ablation(out=tmp_path, seeds=(1, 1))
+
+
+def test_a_resumed_experiment_has_the_options_that_it_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Ablation] = []
+    monkeypatch.setattr(command, "run_ablation", lambda options: bool(seen.append(options)))
+    began = Ablation(out=tmp_path, minutes=3, seeds=(4, 5), clips=9, now=1.0)
+    command._go_on(began, tmp_path)
+    command.run_command([str(tmp_path), "--now", "45"])
+    assert seen == [dataclasses.replace(began, now=45.0)]
+    command._go_on(dataclasses.replace(began, seeds=(4, 5, 6)), tmp_path)  # may grow
+    with pytest.raises(ConfigError, match="began with minutes 3, now 15"):
+        command._go_on(dataclasses.replace(began, minutes=15.0), tmp_path)
+
+
+def test_the_time_of_a_run_that_was_killed_counts_no_step_twice(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.write("start", 0)
+    journal.write("train", 20, seconds=20.0)
+    journal.write("train", 40, seconds=20.0)
+    journal.write("start", 30)  # killed after the state of step 30
+    journal.write("train", 40, seconds=10.0)
+    journal.write("train", 45, seconds=5.0)
+    assert command._seconds(tmp_path) == 45.0
 
 
 @pytest.mark.slow

@@ -17,9 +17,11 @@ import pytest
 import torch
 
 from omnistream.errors import CheckpointError, ConfigError
+from omnistream_training.checkpointing import save_state
 from omnistream_training.config import DataConfig, TrainConfig
 from omnistream_training.data.augment import AugmentConfig
 from omnistream_training.geometry import GeometryTrainer
+from omnistream_training.journal import read_journal
 from omnistream_training.running import Where, run_geometry
 from tests.omnistream_training.conftest import ROOT
 
@@ -30,6 +32,7 @@ import tests.omnistream_training.conftest as setup
 from omnistream.model.config import PRESETS
 from omnistream_training.config import TrainConfig
 from omnistream_training.config_file import load_config
+from omnistream_training.journal import read_journal
 from omnistream_training.running import Where, run_geometry
 PRESETS["micro"] = setup.MICRO
 run = Path(sys.argv[1])
@@ -129,14 +132,27 @@ def test_sigterm_saves_and_stops(toy: TrainConfig, tmp_path: Path) -> None:
     trainer = GeometryTrainer(toy, tmp_path)
     calls = iter([False, False, False, True])
     assert trainer.train(stop=lambda: next(calls)) is False
+    assert read_journal(tmp_path / "log.jsonl")[-1]["step"] == 3  # and says what these steps took
+    assert trainer.progress.seconds > 0
     assert torch.load(tmp_path / "state" / "latest.pt", weights_only=True)["progress"]["step"] == 3
 
 
-def test_a_state_that_is_cut_off_is_replaced_by_the_one_before(toy: TrainConfig, tmp_path: Path) -> None:
+def test_a_state_that_is_cut_off_is_replaced_by_the_one_before(
+    toy: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     train(toy, tmp_path / "whole")
     train(toy, tmp_path / "run", 4)
     state = tmp_path / "run" / "state" / "latest.pt"
     state.write_bytes(state.read_bytes()[:1000])
+    capsys.readouterr()
+    trainer = GeometryTrainer(toy, tmp_path / "run")
+    assert 0 < trainer.progress.step <= 4
+    said = capsys.readouterr().err
+    assert "latest.pt is damaged" in said and "going on from" in said and "previous.pt" in said
+    assert (tmp_path / "run" / "state" / "latest.damaged").exists()
+    save_state(state, trainer.learner)  # what was good is still the one before
+    assert torch.load(state.with_name("previous.pt"), weights_only=True)["progress"] == vars(trainer.progress)
+    state.unlink()
     trainer = GeometryTrainer(toy, tmp_path / "run")
     assert 0 < trainer.progress.step <= 4
     trainer.train()

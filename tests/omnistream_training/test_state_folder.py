@@ -73,8 +73,11 @@ def test_a_damaged_state_is_set_aside_for_the_one_before(tmp_path: Path, victim:
     assert "step_00000002 is damaged" in capsys.readouterr().err
     assert folder.steps() == [1] and (tmp_path / "state" / "step_00000002.damaged").exists()
     (folder.path(1) / victim).unlink()
+    assert not folder.none_yet()
     with pytest.raises(CheckpointError, match="no usable training state: .*step_00000001 is damaged"):
         load(folder)
+    with pytest.raises(CheckpointError, match="only step_00000001.damaged, step_00000002.damaged; remove them"):
+        folder.none_yet()  # the next start does not train from nothing as if there had been no run
 
 
 @pytest.mark.parametrize("victim", [".metadata", "__0_0.distcp", "run.json"])

@@ -3,17 +3,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from omnistream_training import validate
 from omnistream_training.config import TrainConfig
 from omnistream_training.data.feed import Feed
 from omnistream_training.journal import Journal, duration, read_journal
 from omnistream_training.learner import Learner
+from omnistream_training.losses.targets import make_targets
 from omnistream_training.meter import Meter
 from omnistream_training.validate import Validation, summary
 
@@ -50,6 +54,32 @@ def test_a_model_of_one_depth_scores_what_that_depth_scores(two_metres: Learner,
     assert result["fov_deg"] == pytest.approx(np.degrees(np.abs(np.array(lens) - math.pi / 3)).mean(), abs=1e-3)
     assert result["line_percent"] == pytest.approx(0, abs=1e-3)  # the camera does move on a straight line
     assert result["clips"] == 8 and "ATE" in summary(result)
+
+
+def test_relative_depth_is_compared_in_its_own_unit_and_motion_in_metres(
+    two_metres: Learner, toy: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy = dataclasses.replace(toy, model=dataclasses.replace(toy.model, scale="relative"))
+    feed = Feed(toy, "cpu")
+    batch = feed.held_out(0, range(8), 4, stride=4)
+    unit = make_targets(batch, "relative").scale
+    predict = validate._predict
+
+    def moving(*arguments: Any) -> tuple[np.ndarray, np.ndarray]:
+        depth, camera = predict(*arguments)
+        camera[:, 1:, 0] = 0.5
+        return depth, camera
+
+    monkeypatch.setattr(validate, "_predict", moving)
+    result = Validation(feed, 0, clips=8, frames=4).run(two_metres.model.eval())
+    walls = (batch.depth / unit[:, None, None, None]).numpy().astype(np.float64)  # as far in every clip
+    assert result["abs_rel"] == pytest.approx(np.mean(np.abs(2 - walls) / walls), abs=1e-3)
+    assert result["constant_abs_rel"] == pytest.approx(0, abs=0.02) == result["map_abs_rel"]
+    moved = (batch.T_world_camera - batch.T_world_camera[:, :1])[..., 0, 3]
+    off = 0.5 * unit[:, None] - moved
+    off[:, 0] = 0
+    far = moved[:, -1] > validate.MIN_PATH
+    assert result["translation_m"] == pytest.approx(float(off[far].abs().mean()), abs=1e-3)
 
 
 def test_clips_without_depth_are_said_and_not_scored(two_metres: Learner, toy: TrainConfig) -> None:

@@ -4,7 +4,7 @@
 A run directory holds
 
     config.yaml          the TrainConfig (config_file)
-    state/latest.pt      this file's business; state/previous.pt is the one before
+    state/latest.pt      this file's business; state/previous.pt is the one before, latest.damaged one set aside
     weights/             the averaged weights as a checkpoint of ours, fp16, for StreamSession and everything else
     log.jsonl            one object per line, kinds: start, train, eval, end
     curve.png            loss and held-out error
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,11 @@ def write_state(path: Path, state: dict[str, Any]) -> None:
     os.replace(partial, path)
 
 
+def has_state(path: Path) -> bool:
+    """Whether there is anything to go on from, be it the state before the newest alone."""
+    return path.exists() or path.with_name("previous.pt").exists()
+
+
 def load_state(path: Path, learner: Learner) -> None:
     """Restore what `save_state` wrote; falls back to previous.pt where the newest file is damaged.
 
@@ -81,18 +87,29 @@ def load_state(path: Path, learner: Learner) -> None:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """What `write_state` wrote, or what was there before it where the newest file is damaged. CheckpointError."""
-    reasons = []
+    """What `write_state` wrote, or what was there before it where the newest file is damaged; it is said, and the
+    damaged file set aside as *.damaged, so that the next state does not take the place of the good one.
+
+    Raises CheckpointError if neither can be read, or the newest cannot be read now but may be whole.
+    """
+    reasons: list[str] = []
     for candidate in (path, path.with_name("previous.pt")):
         try:
             state = torch.load(candidate, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises anything from RuntimeError to UnpicklingError on a damaged file
+            if isinstance(error, (OSError, MemoryError)) and not isinstance(error, FileNotFoundError):
+                raise CheckpointError(f"{candidate} cannot be read now, and may be whole: {error}") from error
             reasons.append(f"{candidate} is damaged or missing ({type(error).__name__})")
             continue
         if state.get("version") != STATE_VERSION:
             raise CheckpointError(
                 f"{candidate} has version {state.get('version')!r}; this release reads {STATE_VERSION}"
             )
+        if reasons:
+            print(f"{reasons[0]}: going on from {candidate}", file=sys.stderr)
+            if path.exists():
+                os.replace(path, path.with_suffix(".damaged"))
+            os.link(candidate, path)
         return state
     raise CheckpointError("no usable training state: " + "; ".join(reasons))
 

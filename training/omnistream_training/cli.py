@@ -33,7 +33,7 @@ from omnistream_training.distributed import exit_code
 from omnistream_training.geometry import NotFiniteError
 from omnistream_training.presets import preset
 from omnistream_training.running import Where, run_geometry
-from omnistream_training.starting import starting_point
+from omnistream_training.starting import command_line, starting_point
 
 FINISHED, USAGE, DATA, CHECKPOINT, NOT_FINITE = 0, 2, 3, 4, 7
 COMMANDS = {"geometry": "default-cpu", "heads": "heads"}
@@ -143,7 +143,7 @@ def _run(command: str, arguments: list[str]) -> int:
         raise ConfigError("model.start is missing: name the checkpoint to start from (--model.start PATH)")
     if command == "heads" and not config.model.freeze_backbone:
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, freeze_backbone=True))
-    made_by = f"omnistream-train {command} --preset {name}"
+    made_by = command_line(f"omnistream-train {command}", arguments, options.run)
     finished = run_geometry(config, options.run.expanduser(), options.where, fit_minutes=options.fit, made_by=made_by)
     return exit_code(finished)
 

@@ -58,7 +58,7 @@ class DataConfig:
     """Where clips come from. A step draws from one source, chosen by weight."""
 
     live: str | None = "worlds"
-    """Renderer: a name of the entry point group `omnistream.clips`, or "module:function". None: folders only."""
+    """Renderer: a name of the entry point group `omnistream.clips`, or "module:function". None: no renderer."""
     live_options: dict[str, str] = field(default_factory=dict)
     """Keyword arguments for the renderer."""
     live_weight: float = 1.0
@@ -78,8 +78,6 @@ class DataConfig:
     """Threads that read folders and pools ahead of time, and processes that render pools. A renderer needs none."""
 
     def __post_init__(self) -> None:
-        if self.live is None and not self.folders and not self.pools:
-            raise ConfigError("data has no source: set data.live, or give data.folders or data.pools")
         if not self.nominal_rate > 0 or self.workers < 0 or self.live_weight < 0:
             raise ConfigError(
                 f"data.nominal_rate {self.nominal_rate}, data.workers {self.workers}, data.live_weight "
@@ -144,12 +142,28 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if not self.stages:
             raise ConfigError("stages is empty; expected at least one")
+        if self.draws_clips and not max(self.source_weights(), default=0.0) > 0:
+            raise ConfigError(
+                "data has no source: set data.live, or give data.folders, data.pools or (pretrain) recordings, with a "
+                "weight above 0"
+            )
         parse_policy(self.policy)
         if not 0 <= self.seed < 1 << 15:
             raise ConfigError(f"seed is {self.seed}; expected 0 to {(1 << 15) - 1}")
         for name in ("save_every", "log_every", "eval_clips", "eval_frames"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected 1 or more")
+
+    @property
+    def draws_clips(self) -> bool:
+        """Whether any step draws from `data`."""
+        return True
+
+    def source_weights(self) -> list[float]:
+        """Of all that clips are drawn from."""
+        data = self.data
+        rendered = [] if data.live is None else [data.live_weight]
+        return [*rendered, *([1.0] if data.folders else []), *(pool.weight for pool in data.pools)]
 
     @property
     def steps(self) -> int:

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from omnistream.errors import OmniStreamError
-from omnistream_training.checkpointing import averaged, load_state, save_state, save_weights
+from omnistream_training.checkpointing import averaged, has_state, load_state, save_state, save_weights
 from omnistream_training.config import TrainConfig
 from omnistream_training.data.batch import ClipBatch
 from omnistream_training.data.feed import Feed
-from omnistream_training.journal import Journal, duration, processor
+from omnistream_training.journal import Journal, began_by, duration, processor
 from omnistream_training.learner import Learner, Progress
 from omnistream_training.meter import Meter
 from omnistream_training.optim import rate_at
@@ -39,7 +39,7 @@ class GeometryTrainer:
         self, config: TrainConfig, run: Path, *, device: str = "cpu", tensorboard: bool = False, made_by: str = ""
     ) -> None:
         self.config, self.run, self.device = config, run, torch.device(device)
-        self.made_by = made_by or "omnistream-train geometry"
+        self.made_by = began_by(run) or made_by or "omnistream-train geometry"
         self.feed = Feed(config, device)
         self.learner = Learner(config, device)
         self.validations = [
@@ -47,7 +47,7 @@ class GeometryTrainer:
         ]
         self.journal = Journal(run, tensorboard)  # only now: a start that failed leaves no folder
         self.state_file = run / "state" / "latest.pt"
-        if self.state_file.exists():
+        if has_state(self.state_file):
             load_state(self.state_file, self.learner)
         else:
             self.learner.calibrate(self.feed.batch(0))
@@ -81,6 +81,8 @@ class GeometryTrainer:
                 self._save(meter)
             if config.eval_every and progress.step % config.eval_every == 0 and progress.step < config.steps:
                 self.evaluate(meter)
+        if meter.pending:  # steps since the last line, of a run that is stopped: their time counts
+            self._log(meter)
         self._save(meter)
         finished = progress.step >= config.steps
         if finished:
@@ -167,4 +169,5 @@ class GeometryTrainer:
             torch=torch.__version__,
             threads=torch.get_num_threads(),
             source=self.feed.description,
+            made_by=self.made_by,
         )

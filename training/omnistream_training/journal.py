@@ -57,6 +57,13 @@ class SilentJournal(Journal):
     def draw(self, picture: Path, held_out: HeldOut = HELD_OUT) -> None: ...
 
 
+def began_by(run: Path) -> str | None:
+    """The command that began the run in `run`, None where its journal does not say."""
+    path = run / "log.jsonl"
+    starts = (line for line in read_journal(path) if line.get("kind") == "start") if path.exists() else iter(())
+    return next(starts, {}).get("made_by")
+
+
 def read_journal(path: Path) -> list[dict[str, Any]]:
     """All complete lines; a last line cut off by a kill is left out."""
     records = []

@@ -65,6 +65,11 @@ class Meter:
         """Values of the newest step."""
         return {} if self._last is None else dict(zip(self._names, self._last.tolist(), strict=True))
 
+    @property
+    def pending(self) -> bool:
+        """Whether there were steps since the last `collect`."""
+        return self._steps > 0
+
     def collect(self) -> dict[str, float]:
         """Means since the last call, speed, and the share of time spent waiting for data; starts anew."""
         assert self._sum is not None

@@ -114,7 +114,7 @@ def _refuse_change(run: Path, stored: Any, wanted: Any) -> None:
     if names:
         raise ConfigError(
             f"{run} holds a run with another configuration (differs in {', '.join(names)}); choose another "
-            "directory, or change nothing to go on with it"
+            "directory, or go on with it by the words that began it or by its folder alone"
         )
 
 

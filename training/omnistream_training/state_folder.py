@@ -49,6 +49,15 @@ class StateFolder:
         found = (re.fullmatch(r"step_(\d+)", path.name) for path in self.folder.glob("step_*"))
         return sorted(int(match[1]) for match in found if match)
 
+    def none_yet(self) -> bool:
+        """Whether the run begins here. CheckpointError where there were states, all of which turned out damaged."""
+        aside = sorted(path.name for path in self.folder.glob("step_*.damaged"))
+        if aside and not self.steps():
+            raise CheckpointError(
+                f"{self.folder} has no usable state, only {', '.join(aside)}; remove them to begin the run anew"
+            )
+        return not self.steps()
+
     def path(self, step: int) -> Path:
         """Of the state after `step` steps."""
         return self.folder / f"step_{step:08d}"

@@ -49,7 +49,8 @@ class Validation:
     def run(self, model: OmniStream) -> dict[str, Any]:
         """Metrics of `model` (in eval mode, on the feed's device), float32.
 
-        abs_rel, delta1: in the checkpoint's own unit. *_scaled: after one scale per clip (ratio of medians).
+        abs_rel, delta1: in the checkpoint's unit, which for `scale: relative` is another in every clip; so are those
+        of the constant and of the map. *_m: metres of the scene. *_scaled: after one scale per clip (ratio of medians).
         alone_*: the same weights on every frame by itself. flat_*_scaled: one depth everywhere, its scale per clip.
         constant_abs_rel: best constant for all these clips.
         map_abs_rel: mean depth map of training clips. ate_percent beside line_percent: of the path, after Sim(3).
@@ -84,23 +85,35 @@ class Validation:
         for first in range(0, self._clips, CLIPS_AT_ONCE):
             numbers = range(first, min(first + CLIPS_AT_ONCE, self._clips))
             batch = self._feed.held_out(self._source, numbers, self._frames, STRIDE)
+            metres = self._unit(batch)
             corrected = self._feed.config.loss.lens == "known"
             streamed, camera = _predict(model, batch, self._feed.config.policy, corrected)
             alone = _predict_alone(model, batch, corrected)
             for i in range(len(numbers)):
                 depth = batch.depth[i].cpu().numpy()
-                ok = np.isfinite(depth) & (depth > MIN_DEPTH)
+                ok = np.isfinite(depth) & (depth > MIN_DEPTH) & np.isfinite(metres[i])
+                depth = depth / metres[i]
                 row: dict[str, float] = {}
                 if ok.any():
+                    camera[i, :, :3] *= metres[i]
                     row = _depth_row(streamed[i], alone[i], depth, ok) | _pose_row(camera[i], batch, i)
                 yield row, streamed[i], depth, ok
 
+    def _unit(self, batch: ClipBatch) -> np.ndarray:
+        """[B] metres per unit of the labels, as in training; NaN where a clip does not tell it."""
+        if self._feed.config.model.scale == "metric":
+            return np.ones(len(batch), np.float32)
+        targets = make_targets(batch, "relative")
+        known = targets.depth_valid.flatten(1).any(1)
+        return torch.where(known, targets.scale, torch.nan).cpu().numpy()
+
     def _mean_map(self) -> np.ndarray:
-        """[H, W] mean depth of training clips, at the size of the held-out ones."""
+        """[H, W] mean depth of training clips in the checkpoint's unit, at the size of the held-out ones."""
         if self._map is None:
             stage = self._feed.config.stages[-1]
             request = ClipRequest(numbers=range(MAP_CLIPS), frames=1, size=stage.size, device=self._feed.device)
-            depth = self._feed.sources[self._source].read(request).depth[:, 0].cpu().numpy()
+            clips = self._feed.sources[self._source].read(request)
+            depth = clips.depth[:, 0].cpu().numpy() / self._unit(clips)[:, None, None]
             grid = DepthMap()
             for frame in depth:
                 grid.add(frame, np.isfinite(frame))

@@ -122,10 +122,13 @@ def test_it_learns_to_say_what_it_sees(captioner: Captioner) -> None:
     assert captioner.answer(PATCHES, "What?", 8) == ["fox", "hen"]
 
 
-def test_a_long_answer_is_cut_and_ended(captioner: Captioner) -> None:
+def test_a_long_answer_is_cut_without_an_end_and_counted(captioner: Captioner) -> None:
     captioner.config = dataclasses.replace(SMALL, max_tokens=12)
     _, targets, _ = captioner._predict(PATCHES[:1], [question("Why?", "because it is so")])
-    assert captioner.tokens.decode(targets.tolist()) == "becaus" and targets[-1] == captioner.tokens.end
+    assert captioner.tokens.decode(targets.tolist()) == "becaus" and captioner.cut == 1
+    assert captioner.tokens.end not in targets  # it goes on, and nobody learns that it does not
+    _, targets, _ = captioner._predict(PATCHES[:1], [question("Why?", "becaus")])  # just fits
+    assert targets[-1] == captioner.tokens.end and captioner.cut == 1
 
 
 def test_bytes_come_back() -> None:

@@ -12,6 +12,8 @@ from omnistream.weights import average_checkpoints, model_hash, random_model, sa
 from omnistream_training.config import TrainConfig
 from omnistream_training.config_file import save_config
 from omnistream_training.evaluation.cli import main
+from omnistream_training.pretrain.config import PretrainConfig, TaskWeights
+from omnistream_training.ssl.config import SslConfig
 
 
 @pytest.fixture
@@ -43,6 +45,20 @@ def test_data_cost_numbers_and_limits(run: Path, data: Path, tmp_path: Path, mod
     assert "Frames per sequence: 8" in text and "| straight line |" in text and "| frame by frame |" in text
     row = next(row for row in json.loads(results.read_text())["rows"] if row["frames"] == 8)
     assert f"{row['depth']['abs_rel']['value']:.3f} [" in text
+
+
+def test_a_pretraining_run_has_objectives(run: Path, tmp_path: Path) -> None:
+    config = PretrainConfig(weights=TaskWeights(caption=0), ssl=SslConfig(pictures={"holiday": 1.0}))
+    save_config(config, run / "config.yaml")
+    assert card(run, tmp_path / "card.md") == 0
+    text = (tmp_path / "card.md").read_text()
+    assert "Objectives of run: 0.1 x self-supervision + 1 x geometry.\n" in text
+    assert "a picture that the network ran on" in text and "never seen a real photograph" not in text
+    save_config(PretrainConfig(weights=TaskWeights(geometry=0)), run / "config.yaml")
+    assert card(run, tmp_path / "card.md") == 0
+    text = (tmp_path / "card.md").read_text()
+    assert "0.1 x self-supervision + 1 x captions. Its heads have learnt nothing." in text
+    assert "never seen a real photograph" in text
 
 
 def test_foreign_and_missing_files_are_refused(run: Path, data: Path, tmp_path: Path, model, capsys) -> None:  # type: ignore[no-untyped-def]

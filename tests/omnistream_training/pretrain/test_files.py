@@ -8,11 +8,13 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from omnistream.errors import ConfigError
+from omnistream_training.ablation.plan import readout_config
 from omnistream_training.caption.config import CaptionConfig
-from omnistream_training.config import ModelChoice
+from omnistream_training.config import DataConfig, ModelChoice
 from omnistream_training.pretrain.config import PretrainConfig
 from omnistream_training.pretrain.feed import PretrainFeed
 from omnistream_training.pretrain.trainer import PretrainTrainer
@@ -22,6 +24,11 @@ from tests.omnistream_training.pretrain.test_pretrain import TOY, same
 from tests.omnistream_training.test_corpus import jpeg, picture_shards, shard, video
 
 pytest.importorskip("transformers")
+
+
+@pytest.fixture
+def toy(micro: str) -> PretrainConfig:
+    return dataclasses.replace(TOY, model=ModelChoice(preset=micro))
 
 
 @pytest.fixture
@@ -97,10 +104,38 @@ def test_files_that_change_and_break_are_in_the_journal(files: PretrainConfig, t
     PretrainTrainer(files, tmp_path / "run").train(1)
     for path in sorted((tmp_path / "pictures").glob("*.tar")):
         shard(path, [{"jpg": jpeg(), "json": {"caption": "picture"}}, {"jpg": b"none", "json": {"caption": "x"}}] * 15)
+    depth = sorted((tmp_path / "tartanair").rglob("*.npy"))[0]
+    np.save(depth, np.load(depth).astype(np.float64))
     PretrainTrainer(files, tmp_path / "run").train(3)
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     by_kind = {line["kind"]: line for line in lines}
     changed = by_kind["data_changed"]
     assert changed["step"] == 1
-    assert changed["sources"] == [f"{option} {tmp_path / 'pictures'}" for option in ("ssl.pictures", "caption.data")]
+    recorded = [f"data.folders {tmp_path / 'tartanair'}", f"recordings {tmp_path / 'tartanair'}"]
+    pictures = [f"{option} {tmp_path / 'pictures'}" for option in ("ssl.pictures", "caption.data")]
+    assert changed["sources"] == [*recorded, *pictures]
     assert by_kind["damaged"]["samples"] >= 1
+
+
+def test_recordings_alone_are_data(files: PretrainConfig, tmp_path: Path) -> None:
+    alone = dataclasses.replace(files, data=DataConfig(live=None))
+    assert PretrainFeed(alone, "cpu", 16).batch(0).depth.isfinite().any()
+    assert readout_config(alone, tmp_path, 2, 0).data.folders == tuple(alone.recordings)
+    with pytest.raises(ConfigError, match="data has no source"):
+        dataclasses.replace(alone, recordings={})
+    with pytest.raises(ConfigError, match="data has no source"):
+        dataclasses.replace(alone, recordings={"a": 0.0})
+
+
+def test_without_geometry_no_clips_are_drawn(files: PretrainConfig, toy: PretrainConfig) -> None:
+    without = dataclasses.replace(files.weights, geometry=0.0)
+    alone = dataclasses.replace(files, weights=without, data=DataConfig(live=None), recordings={})
+    feed = PretrainFeed(alone, "cpu", 16)
+    batch = feed.batch(0)
+    views = 4 * 3 + 4 * 2 * 2
+    assert not feed.sources and batch.frames == views + 3
+    drawn: list[int] = []
+    feed = PretrainFeed(dataclasses.replace(toy, weights=without), "cpu", 16)
+    read = feed.sources[0].read
+    feed.sources[0].read = lambda request: drawn.append(len(request.numbers)) or read(request)  # type: ignore
+    assert feed.batch(0).frames == views + 3 and drawn == [3, 2]  # self-supervision's pictures and clips, nothing else

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import multiprocessing
@@ -18,11 +19,13 @@ import yaml
 import omnistream
 from omnistream.errors import CheckpointError, ConfigError
 from omnistream.model.config import PRESETS
-from omnistream.weights import random_model, save_model
+from omnistream.weights import open_checkpoint, random_model, save_model
 from omnistream_training.caption.config import CaptionConfig, DecoderConfig
 from omnistream_training.cli import main
 from omnistream_training.config import ModelChoice, Stage
 from omnistream_training.config_file import load_config, save_config
+from omnistream_training.data.batch import ClipBatch
+from omnistream_training.data.source import ClipRequest
 from omnistream_training.optim import OptimConfig
 from omnistream_training.pretrain.command import run_pretrain
 from omnistream_training.pretrain.config import PretrainConfig, TaskWeights
@@ -225,12 +228,22 @@ def test_what_a_run_leaves(toy: PretrainConfig, tmp_path: Path) -> None:
     assert set(model.config.outputs) == {"features", "depth", "rays", "pose"}
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     kinds = {line["kind"] for line in lines}
-    assert kinds == {"start", "train", "eval_caption", "eval", "end_caption", "end"}
+    assert kinds == {"start", "train", "cut", "eval_caption", "eval", "end_caption", "end"}
     caption = next(line for line in lines if line["kind"] == "end_caption")
     assert caption["caption"] > 0 and caption["caption_strangers"] > 0
     assert {"image_dino", "video_ibot", "caption", "depth", "waiting"} <= next(
         x for x in lines if x["kind"] == "train"
     ).keys()
+
+
+def test_answers_that_are_too_long_are_counted(toy: PretrainConfig, tmp_path: Path, capsys: Any) -> None:
+    short = dataclasses.replace(toy.caption, max_tokens=24, describe=1.0, list=0.0, ground=0.0, read=0.0)
+    trainer = PretrainTrainer(dataclasses.replace(toy, caption=short), tmp_path)
+    trainer.train(2)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["answers"] for line in lines if line["kind"] == "cut"] == [6]  # two steps of three pictures
+    assert "longer than caption.max_tokens, 24, are cut" in capsys.readouterr().err
+    assert trainer.captions()["caption_cut"] == 4
 
 
 def test_another_initial_model_is_refused(toy: PretrainConfig, tmp_path: Path) -> None:
@@ -250,11 +263,20 @@ def test_the_command_trains_goes_on_and_refuses(toy: PretrainConfig, tmp_path: P
     assert main([*arguments, "--stop-after", "0"]) == 1
     assert main(["pretrain", run, "--device", "cpu", "--threads", "1"]) == 0
     assert load_config(tmp_path / "run" / "config.yaml", PretrainConfig()) == toy
+    made_by = open_checkpoint(tmp_path / "run" / "weights").info["made_by"]
+    assert made_by == f"omnistream-train pretrain RUN {' '.join(arguments[2:])} --stop-after 0"
     assert main([*arguments, "--weights.caption", "0"]) == 2
     assert "differs in weights" in capsys.readouterr().err
+    assert main(["pretrain", run, "--preset", "tabletop_small", "--device", "cpu"]) == 2
+    assert "differs in model" in capsys.readouterr().err
+    save_config(dataclasses.replace(toy, seed=5), tmp_path / "other.yaml")
+    assert main(["pretrain", run, "--config", str(tmp_path / "other.yaml"), "--device", "cpu"]) == 2
+    assert "differs in seed" in capsys.readouterr().err
 
 
-def test_a_run_of_an_older_release_goes_on(toy: PretrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_of_an_older_release_goes_on(
+    toy: PretrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = tmp_path / "run"
     monkeypatch.setitem(RUNS, "toy", dataclasses.replace(toy, keep_last=5, log_every=9))
     save_config(dataclasses.replace(toy, keep_last=2, log_every=20), tmp_path / "toy.yaml")  # the defaults
@@ -296,6 +318,34 @@ def test_presets_hold_the_papers_numbers() -> None:
         assert (run.optim.lr, run.optim.warmup, run.optim.weight_decay) == (1e-4, 4000, 0.0)
         assert (run.ssl.local_crops, run.ssl.prototypes, run.ssl.bottleneck) == (2, 65536, 256)
         assert PRESETS[run.model.preset].backbone.dim == 1024
+        assert run.model.scale == "relative"  # "targets normalised"
+
+
+def test_strides_of_video_are_log_uniform_too(toy: PretrainConfig) -> None:
+    stages = tuple(dataclasses.replace(stage, stride=(1, 15)) for stage in toy.stages)
+    feed = PretrainFeed(dataclasses.replace(toy, stages=stages, weights=TaskWeights(geometry=0, caption=0)), "cpu", 16)
+    read, strides = feed.sources[0].read, []
+
+    def counted(request: ClipRequest) -> ClipBatch:
+        if request.frames > 1:
+            strides.append(request.stride)
+        return read(dataclasses.replace(request, size=(16, 16)))
+
+    feed.sources[0].read = counted  # type: ignore[method-assign]
+    for step in range(60):
+        feed.batch(step)
+    assert {1, 2} < set(strides) <= set(range(1, 16))
+    assert 18 < sum(stride < 4 for stride in strides) < 42  # half; drawn evenly it would be a fifth
+
+
+def test_held_out_questions_are_the_same_for_every_run_and_shared_out_by_weight(toy: PretrainConfig) -> None:
+    one, other = (PretrainFeed(dataclasses.replace(toy, seed=seed), "cpu", 16) for seed in (0, 1))
+    a, b = (feed.held_out_asked(4, 4) for feed in (one, other))
+    assert torch.equal(a.images, b.images) and a.questions == b.questions
+    worlds, _ = one.questions[0]
+    rare, often = copy.copy(worlds), copy.copy(worlds)
+    one.questions = [(rare, 1.0), (often, 3.0)]
+    assert [one._in_turn(turn) is rare for turn in range(8)].count(True) == 2
 
 
 def test_a_run_without_any_task_is_refused() -> None:

@@ -11,12 +11,13 @@ linear probes say what it knows of things and motion. A policy command, if given
 RUN/policy/episodes.jsonl, as `omnistream-sim tabletop --out RUN/policy` does. OUT/ablation.json and OUT/ablation.txt
 hold what can be compared so far.
 
-A stopped experiment goes on when the same command is given again.
+A stopped experiment goes on when the same command is given again, or OUT alone: OUT/experiment.json has its options.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,13 +37,18 @@ from omnistream_training.config_file import config_to_dict, load_config
 from omnistream_training.evaluation.probe.options import MIN_SCENES
 from omnistream_training.evaluation.probe.scenes import render_scenes
 from omnistream_training.evaluation.probe.tasks import make_tasks
+from omnistream_training.journal import read_journal
 from omnistream_training.pretrain.command import run_pretrain
 from omnistream_training.pretrain.config import PretrainConfig
 from omnistream_training.pretrain.presets import preset
 from omnistream_training.running import Where, resolve_device
 
 FORMAT, VERSION = "omnistream-ablation", 1
-RESULT, TABLE, DONE = "ablation.json", "ablation.txt", "finished"
+RESULT, TABLE, DONE, OPTIONS = "ablation.json", "ablation.txt", "finished", "experiment.json"
+HERE = ("out", "now", "device", "threads")
+"""Options that may differ from one start to the next."""
+FIXED = ("preset", "config", "minutes")
+"""Those that decided the runs' common configuration, once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,20 +100,46 @@ class Ablation:
 
 def run_command(arguments: Sequence[str]) -> bool:
     """Parse and run; returns whether all runs are finished. Raises the errors of this package."""
-    options = tyro.cli(Ablation, args=list(arguments), prog="omnistream-train ablation", description=__doc__)
-    return run_ablation(options)
+    words = (Path(word).expanduser() for word in arguments if not word.startswith("-"))
+    before = next((found for found in map(_began_with, words) if found), {})
+    defaults = Ablation(out=tyro.MISSING, **before)
+    prog = "omnistream-train ablation"
+    return run_ablation(tyro.cli(Ablation, default=defaults, args=list(arguments), prog=prog, description=__doc__))
+
+
+def _began_with(out: Path) -> dict[str, Any]:
+    """The options that the experiment in `out` began with; none where there is no experiment."""
+    path = out / OPTIONS
+    if not path.is_file():
+        return {}
+    found = dict(json.loads(path.read_text(encoding="utf-8")))
+    found["config"] = None if found["config"] is None else Path(found["config"])
+    return found | {name: tuple(found[name]) for name in ("seeds", "variants")}
+
+
+def _go_on(options: Ablation, out: Path) -> None:
+    """Write the options down for the next start. ConfigError where the experiment began with another recipe."""
+    before = _began_with(out)
+    other = [
+        f"{n} {before[n]}, now {getattr(options, n)}" for n in FIXED if before and before[n] != getattr(options, n)
+    ]
+    if other:
+        raise ConfigError(f"{out} holds an experiment that began with {'; '.join(other)}; choose another folder")
+    kept = {name: value for name, value in dataclasses.asdict(options).items() if name not in HERE}
+    write_bytes(out / OPTIONS, json.dumps(kept, indent=1, default=str).encode())
 
 
 def run_ablation(options: Ablation) -> bool:
     """Train, measure and compare what is not done yet; returns whether everything is."""
     start = time.monotonic()
-    out = options.out.expanduser()
+    out = options.out.expanduser().resolve()  # runs write it down, and go on from wherever they are started
     device = resolve_device(options.device)
     if options.threads:
         torch.set_num_threads(options.threads)
     base = preset(options.preset)
     if options.config is not None:
         base = load_config(options.config.expanduser(), base)
+    _go_on(options, out)
     base = shared_config(out, base, options.minutes, device)
     yardstick: Yardstick | None = None
     asked = {name: getattr(options, name) for name in ("readout_steps", "clips", "scenes", "live", "policy")}
@@ -166,7 +198,7 @@ def _report(options: Ablation, base: PretrainConfig, measured: dict[str, dict[in
         "version": VERSION,
         "made_by": "omnistream-train ablation",
         "environment": environment(),
-        "options": dataclasses.asdict(options),
+        "options": {name: value for name, value in dataclasses.asdict(options).items() if name not in HERE},
         "config": config_to_dict(base),
         "steps": base.steps,
         "seeds": seeds,
@@ -185,8 +217,12 @@ def _report(options: Ablation, base: PretrainConfig, measured: dict[str, dict[in
 
 
 def _seconds(run: Path) -> float:
-    """Training time of a run, evaluations left out."""
-    from omnistream_training.journal import read_journal
-
-    found = [line["seconds"] for line in read_journal(run / "log.jsonl") if line["kind"] == "train"]
-    return round(sum(found), 1)
+    """Training time of a run, evaluations left out; of steps that a kill took back, that of the last time."""
+    steps: dict[int, float] = {}
+    done = 0
+    for line in read_journal(run / "log.jsonl"):
+        if line["kind"] == "train":
+            steps |= dict.fromkeys(range(done, line["step"]), line["seconds"] / max(1, line["step"] - done))
+        if line["kind"] in ("start", "train"):
+            done = line["step"]
+    return round(sum(steps.values()), 1)

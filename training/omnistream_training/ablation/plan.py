@@ -91,11 +91,14 @@ def readout_config(base: PretrainConfig, backbone: Path, steps: int, seed: int) 
     """New heads on the frozen backbone of a finished run, for every variant alike: a variant without geometry has heads
     that never learnt, and one with it would be measured by heads that learnt longer."""
     last = base.stages[-1]
+    data = base.data
+    if not max(TrainConfig.source_weights(base), default=0.0) > 0:
+        data = dataclasses.replace(data, folders=tuple(base.recordings))
     return TrainConfig(
         model=ModelChoice(
             start=str(backbone), freeze_backbone=True, image_size=base.model.image_size, scale=base.model.scale
         ),
-        data=base.data,
+        data=data,
         augment=base.augment,
         loss=base.loss,
         optim=OptimConfig(lr=2e-3, warmup=min(20, steps), schedule="trapezoid", ema=0.98),

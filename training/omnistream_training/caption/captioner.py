@@ -32,6 +32,8 @@ class Captioner(nn.Module):
         """
         super().__init__()
         self.config = config
+        self.cut = 0
+        """Answers so far that were longer than `CaptionConfig.max_tokens` leaves room for."""
         self.tokens: Tokens
         if config.language_model is None:
             self.tokens = ByteTokens()
@@ -64,10 +66,11 @@ class Captioner(nn.Module):
     def _predict(self, patches: Tensor, questions: Sequence[Question]) -> tuple[Tensor, Tensor, Tensor]:
         """Logits [N, vocabulary] and targets [N] of all answer tokens, and the picture [N] that each is about."""
         asked = [self._asked(question.ask) for question in questions]
-        answers = [
-            [*self.tokens.encode(q.answer)[: max(1, self.config.max_tokens - len(a) - 1)], self.tokens.end]
-            for q, a in zip(questions, asked, strict=True)
-        ]
+        rooms = [max(1, self.config.max_tokens - len(a) - 1) for a in asked]
+        answers = [[*self.tokens.encode(question.answer), self.tokens.end] for question in questions]
+        self.cut += sum(len(answer) > room + 1 for answer, room in zip(answers, rooms, strict=True))
+        # One that is cut does not end there: nobody learns to stop in the middle of a word or of a box.
+        answers = [a if len(a) <= room + 1 else a[:room] for a, room in zip(answers, rooms, strict=True)]
         texts = [a + b for a, b in zip(asked, answers, strict=True)]
         longest = max(len(text) for text in texts)
         ids = torch.tensor([text + [self.tokens.end] * (longest - len(text)) for text in texts], device=patches.device)

@@ -59,7 +59,7 @@ class CaptionConfig:
     smallest: float = 0.004
     """Share of the picture that a thing has to cover to be asked for."""
     max_tokens: int = 256
-    """Longest question and answer together; a longer answer is cut."""
+    """Longest question and answer together; a longer answer is cut, without an end, and counted in the journal."""
     language_model: str | None = None
     """Directory of a Qwen3 (the paper: Qwen3-0.6B) with its tokeniser. None: a random decoder that reads bytes."""
     decoder: DecoderConfig = field(default_factory=DecoderConfig)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from omnistream_training.ahead import read_ahead
-from omnistream_training.config import TrainConfig
+from omnistream_training.config import DataConfig, TrainConfig
 from omnistream_training.data.augment import augment
 from omnistream_training.data.batch import ClipBatch
 from omnistream_training.data.live import open_live
@@ -35,7 +35,7 @@ class Feed:
         """Of each step, those to read: pre-training cuts steps into micro-batches."""
         self.sources: list[ClipSource] = []
         self.weights: list[float] = []
-        data = config.data
+        data = config.data if config.draws_clips else DataConfig(live=None)
         if data.live is not None:
             self._add(open_live(data.live, data.live_options, data.nominal_rate), data.live_weight)
         if data.folders:
@@ -67,14 +67,13 @@ class Feed:
         _, stage = self.config.stage_at(step)
         host = torch.Generator().manual_seed(self._seed("step", step, part))
         source = self.sources[int(torch.multinomial(torch.tensor(self.weights), 1, generator=host))]
-        low, high = math.log(stage.stride[0]), math.log(stage.stride[1] + 1)
-        stride = int(math.exp(low + (high - low) * float(torch.rand(1, generator=host, dtype=torch.float64))))
+        stride = draw_stride(stage.stride, host)
         first = (self.config.seed * STEPS_PER_RUN + step) * CLIPS_PER_STEP + part * stage.clips
         request = ClipRequest(
             numbers=range(first, first + stage.clips),
             frames=stage.frames,
             size=stage.size,
-            stride=min(max(stride, stage.stride[0]), stage.stride[1]),
+            stride=stride,
             device=self.device,
         )
         batch = source.read(request)
@@ -102,3 +101,10 @@ class Feed:
         words = f"{purpose}/{self.config.seed}/{step}" + (f"/{part}" if part else "")
         digest = hashlib.sha256(words.encode()).digest()
         return int.from_bytes(digest[:7], "little")
+
+
+def draw_stride(between: tuple[int, int], draw: torch.Generator) -> int:
+    """Log-uniform, both ends included."""
+    low, high = math.log(between[0]), math.log(between[1] + 1)
+    stride = int(math.exp(low + (high - low) * float(torch.rand(1, generator=draw, dtype=torch.float64))))
+    return min(max(stride, between[0]), between[1])

@@ -9,6 +9,7 @@ searched for recordings one and two levels down.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import sys
@@ -78,6 +79,11 @@ class FolderSource:
         lines = [report.line() for report in self.reports]
         lines += [f"    skipped: {reason}" for report in self.reports for reason in report.reasons]
         return lines + [f"refused: {reason}" for reason in self.refused]
+
+    def digest(self) -> str:
+        """Changes with the recordings that could be opened, and with the names and sizes of their files."""
+        words = (f"{pack.report.name} {pack.digest}\n" for pack in self._packs)
+        return hashlib.sha256("".join(words).encode()).hexdigest()[:16]
 
     def read(self, request: ClipRequest) -> ClipBatch:
         """Clips at `request.size`, which must not be larger than the packed size's scale; see `ClipSource`."""

@@ -88,6 +88,8 @@ class Pack:
     segments: tuple[tuple[int, int], ...]
     """[start, stop) of frames without a pause."""
     report: PackReport
+    digest: str
+    """Of the names and sizes of the recording's files."""
 
 
 def open_pack(
@@ -105,7 +107,8 @@ def open_pack(
     if not recording.exists():
         raise InputError(f"{recording} does not exist; expected a recording")
     known = open_layout(recording)
-    folder = cache / _key(recording, _files(recording, known), size, f"{on_error} {topics}")
+    files = _files(recording, known)
+    folder = cache / _key(recording, files, size, f"{on_error} {topics}")
     if not (folder / "report.json").exists():
         source = (known or _open(recording, topics)).configure(rate=None, loop=False, on_error=on_error)
         pictures = _numbered_pictures(recording) if known is None else [shot.image for shot in known.shots]
@@ -118,6 +121,7 @@ def open_pack(
         rate=meta["rate"],
         segments=_segments(stamps, meta["rate"]),
         report=PackReport(**meta["report"]),
+        digest=hashlib.sha256("\n".join(f"{p.name} {p.stat().st_size}" for p in files).encode()).hexdigest(),
     )
 
 

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from omnistream.errors import InputError
 from omnistream.io.files import write_bytes
 from omnistream.weights import load_model, model_hash, open_checkpoint
@@ -23,6 +25,7 @@ from omnistream_training.evaluation.probe.command import FORMAT as PROBE
 from omnistream_training.evaluation.probe.command import probe_cells, probe_verdicts
 from omnistream_training.evaluation.table import block_cells
 from omnistream_training.journal import duration, read_journal
+from omnistream_training.pretrain.config import PretrainConfig
 
 ACCEPTANCE = "omnistream-acceptance"
 LIMITS = (
@@ -111,6 +114,9 @@ def _cost(runs: Sequence[Path]) -> list[str]:
         lines.append(
             (run.name, sources, stages, steps, f"{frames:,}", duration(seconds), speed, f"{waiting:.1%}", where)
         )
+    what = "A frame is a picture with depth, pose and intrinsics."
+    if any(isinstance(_config(run), PretrainConfig) for run in runs):
+        what = "A frame is a picture that the network ran on: of geometry, a crop of self-supervision, or asked about."
     device = "GPU" if _records(runs[-1])[0]["device"] != "cpu" else "core"
     headings = ("run", "source", "stages: steps x (clips x frames x height x width)", "steps", "frames")
     more = ("training time", "frames/s", "waiting for data", "machine")
@@ -119,8 +125,9 @@ def _cost(runs: Sequence[Path]) -> list[str]:
         "",
         *markdown_table((*headings, *more), lines),
         "",
+        *[line for run in runs for objectives in _objectives(run) for line in (objectives, "")],
         f"In all {total_frames:,} frames and {total_hours:.2f} {device} hours of training; evaluations, and the runs "
-        "that were tried before (training_log.md), come on top. A frame is a picture with depth, pose and intrinsics.",
+        f"that were tried before (training_log.md), come on top. {what}",
         "",
     ]
 
@@ -210,7 +217,7 @@ def _probe(report: Report) -> list[str]:
 
 
 def _limits(runs: Sequence[Path]) -> list[str]:
-    synthetic = all(_config(run).data.live is not None and not _config(run).data.folders for run in runs)
+    synthetic = not any(_photographs(_config(run)) for run in runs)
     begun = _config(runs[0]).model.start is not None
     return ["## What it cannot do", "", *bullets([*([SYNTHETIC] if synthetic and not begun else []), *LIMITS])]
 
@@ -220,7 +227,33 @@ def _report(path: Path) -> dict[str, Any]:
 
 
 def _config(run: Path) -> TrainConfig:
-    return load_config(run / "config.yaml", TrainConfig())
+    """Of a geometry run, or of a pre-training run, which has objectives."""
+    path = run / "config.yaml"
+    try:
+        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+    pretrained = isinstance(fields, dict) and "weights" in fields
+    return load_config(path, PretrainConfig() if pretrained else TrainConfig())
+
+
+def _objectives(run: Path) -> list[str]:
+    """What the loss of a pre-training run adds up, with weights."""
+    config = _config(run)
+    if not isinstance(config, PretrainConfig):
+        return []
+    tasks = {"self-supervision": config.weights.ssl, "geometry": config.weights.geometry}
+    tasks |= {"captions": config.weights.caption}
+    words = " + ".join(f"{weight:g} x {name}" for name, weight in tasks.items() if weight)
+    return [f"Objectives of {run.name}: {words}.{'' if config.weights.geometry else ' Its heads have learnt nothing.'}"]
+
+
+def _photographs(config: TrainConfig) -> bool:
+    """Whether any of its pictures may not be rendered."""
+    if (config.data.live is None and not config.data.pools) or config.data.folders:
+        return True
+    more = (config.recordings, config.ssl.pictures, config.ssl.videos) if isinstance(config, PretrainConfig) else ()
+    return any(more) or (isinstance(config, PretrainConfig) and bool(config.caption.data))
 
 
 def _records(run: Path) -> list[dict[str, Any]]:

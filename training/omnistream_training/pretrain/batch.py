@@ -16,6 +16,8 @@ from omnistream_training.ssl.views import Views
 class PretrainBatch(ClipBatch):
     """The clips of the geometry task, with what the other tasks see."""
 
+    geometry: bool
+    """Whether the clips are there. Without that task they are not drawn, and one pixel stands in for them."""
     views: tuple[Views, ...]
     """Of single pictures and of clips, for self-supervision."""
     asked: AskedPictures | None
@@ -24,7 +26,8 @@ class PretrainBatch(ClipBatch):
     @property
     def frames(self) -> int:
         """Pictures that the student runs on, of all tasks."""
-        return super().frames + sum(v.frames for v in self.views) + (self.asked.frames if self.asked else 0)
+        clips = super().frames if self.geometry else 0
+        return clips + sum(v.frames for v in self.views) + (self.asked.frames if self.asked else 0)
 
     def state(self) -> dict[str, Tensor]:
         """Plain tensors, for a file; questions as bytes are left out, they follow from the step."""

@@ -30,7 +30,7 @@ from omnistream_training.pretrain.config import PretrainConfig
 from omnistream_training.pretrain.presets import preset
 from omnistream_training.pretrain.trainer import PretrainTrainer
 from omnistream_training.running import CONFIG, Where, require_same, resolve_device, train
-from omnistream_training.starting import starting_point
+from omnistream_training.starting import command_line, starting_point
 
 DEFAULT_PRESET = "tabletop_tiny"
 
@@ -54,7 +54,7 @@ def run_command(arguments: Sequence[str]) -> bool:
     name, base = starting_point(arguments, preset, DEFAULT_PRESET)
     defaults = Options(run=tyro.MISSING, preset=name, train=base)
     options = tyro.cli(Options, default=defaults, args=list(arguments), prog="omnistream-train pretrain")
-    made_by = f"omnistream-train pretrain --preset {name}"
+    made_by = command_line("omnistream-train pretrain", arguments, options.run)
     return run_pretrain(options.train, options.run.expanduser(), options.where, made_by=made_by)
 
 

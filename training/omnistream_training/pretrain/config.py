@@ -45,6 +45,18 @@ class PretrainConfig(TrainConfig):
     keep_every: int = 0
     """Besides, the states of every so many steps are kept for good; 0: none. A multiple of `save_every`."""
 
+    @property
+    def draws_clips(self) -> bool:
+        """Geometry does, and self-supervision where it has no files of its own or shares its draws."""
+        if self.weights.geometry:
+            return True
+        views = ((self.ssl.images, self.ssl.pictures), (self.ssl.clips, self.ssl.videos))
+        shared = any(count and (not files or self.ssl.data_weight) for count, files in views)
+        return bool(self.weights.ssl and shared)
+
+    def source_weights(self) -> list[float]:
+        return [*super().source_weights(), *self.recordings.values()]
+
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, least in (("eval_questions", 2), ("micro_batches", 1), ("keep_last", 1), ("keep_every", 0)):

@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
+import numpy as np
 import torch
 
 from omnistream.errors import ConfigError
 from omnistream_training.caption.source import AskedPictures, CaptionSource
-from omnistream_training.corpus.pictures import PictureSource
+from omnistream_training.corpus.pictures import PictureSource, unlabelled
 from omnistream_training.corpus.texts import TextSource
 from omnistream_training.corpus.videos import VideoClipSource
 from omnistream_training.data.batch import ClipBatch
-from omnistream_training.data.feed import CLIPS_PER_STEP, STEPS_PER_RUN, Feed
+from omnistream_training.data.feed import CLIPS_PER_STEP, STEPS_PER_RUN, Feed, draw_stride
+from omnistream_training.data.folder import FolderSource
 from omnistream_training.data.source import HELD_OUT, ClipRequest, ClipSource
 from omnistream_training.distributed import Processes
 from omnistream_training.pretrain.batch import PretrainBatch
@@ -51,8 +53,11 @@ class PretrainFeed(Feed):
         self.pretrain = config
         self.parts = _parts(config, processes or Processes())
         self._files: dict[str, PictureSource | VideoClipSource | TextSource] = {}
-        for path, weight in config.recordings.items():
-            self._add(self._recordings([path]), weight)
+        own = [source for source in self.sources if isinstance(source, FolderSource)]
+        self._recorded = {f"data.folders {' '.join(config.data.folders)}": source for source in own}
+        for path, weight in config.recordings.items() if config.draws_clips else ():
+            self._recorded[f"recordings {path}"] = recordings = self._recordings([path])
+            self._add(recordings, weight)
         errors = config.data.on_error
         self._pictures: list[tuple[ClipSource, float]] = []
         for path, weight in config.ssl.pictures.items():
@@ -79,7 +84,8 @@ class PretrainFeed(Feed):
 
     def digests(self) -> dict[str, str]:
         """Of the names that each source of files has, for the checkpoint: another set of files means other batches."""
-        return {option: source.store.digest() for option, source in self._files.items()}
+        recorded = {option: source.digest() for option, source in self._recorded.items()}
+        return recorded | {option: source.store.digest() for option, source in self._files.items()}
 
     def damaged(self) -> int:
         """Samples that could not be read so far, by this process; stderr has their names."""
@@ -87,7 +93,8 @@ class PretrainFeed(Feed):
 
     def batch(self, step: int, part: int = 0) -> PretrainBatch:
         """Micro-batch number `part` of `step`, on the device."""
-        clips = super().batch(step, part)
+        geometry = bool(self.pretrain.weights.geometry)
+        clips = super().batch(step, part) if geometry else _stand_in()
         views: list[Views] = []
         ssl = self.pretrain.ssl
         if self.pretrain.weights.ssl:
@@ -97,13 +104,25 @@ class PretrainFeed(Feed):
                 if count
             ]
         fields = {name: getattr(clips, name) for name in ClipBatch.__dataclass_fields__}
-        return PretrainBatch(**fields, views=tuple(views), asked=self._asked(step, part))
+        return PretrainBatch(**fields, geometry=geometry, views=tuple(views), asked=self._asked(step, part))
 
-    def held_out_asked(self, first: int, count: int) -> AskedPictures:
-        """Pictures and questions that no run trains on, of each source in turn as often as its weight says."""
+    def held_out_asked(self, first: int, count: int, turn: int = 0) -> AskedPictures:
+        """Pictures and questions that no run trains on, the same for every run of any seed.
+
+        first: those from it on, all of one source. turn: counts them; sources take turns by weight, none is drawn.
+        """
         numbers = range(HELD_OUT + first, HELD_OUT + first + count)
-        draw = torch.Generator().manual_seed(self._seed("held-out source", first))
-        return _choose(self.questions, draw).read(numbers, self._seed("held-out questions", first), self.device)
+        return self._in_turn(turn).read(numbers, HELD_OUT + first, self.device)
+
+    def _in_turn(self, turn: int) -> QuestionSource:
+        """The source of a turn: the one that is furthest behind its share (the largest first)."""
+        total = sum(weight for _, weight in self.questions)
+        taken = [0] * len(self.questions)
+        for now in range(turn + 1):
+            behind = [weight / total * (now + 1) - n for (_, weight), n in zip(self.questions, taken, strict=True)]
+            chosen = behind.index(max(behind))
+            taken[chosen] += 1
+        return self.questions[chosen][0]
 
     def _asked(self, step: int, part: int) -> AskedPictures | None:
         if not self.questions:
@@ -120,12 +139,11 @@ class PretrainFeed(Feed):
             shares = [(own, ssl.data_weight), (files, sum(weight for _, weight in files))]
             own = _choose(shares, draw)
         source: ClipSource = _choose(own, draw)
-        low, high = self.config.stage_at(step)[1].stride
         request = ClipRequest(
             numbers=self._numbers(step, part, quarter, count),
             frames=frames,
             size=ssl.source_size,
-            stride=int(torch.randint(low, high + 1, (1,), generator=draw)),
+            stride=draw_stride(self.config.stage_at(step)[1].stride, draw),
             device=self.device,
         )
         batch = source.read(request).to(self.device)
@@ -149,6 +167,11 @@ def _parts(config: PretrainConfig, processes: Processes) -> range:
             f"{config.micro_batches} micro-batches of up to {most} clips; expected {QUARTER} clips a step at most"
         )
     return range(processes.rank, config.micro_batches, processes.world)
+
+
+def _stand_in() -> ClipBatch:
+    """In place of the geometry task's clips: a pixel about which nothing is known."""
+    return unlabelled(np.zeros((1, 1, 1, 1, 3), np.uint8), torch.zeros(1, 1, dtype=torch.float64))
 
 
 def _choose(options: Sequence[tuple[T, float]], draw: torch.Generator) -> T:

@@ -84,7 +84,7 @@ TABLETOP_SMALL = dataclasses.replace(
 """The same on one GPU, in hours."""
 
 PAPER_VITL_STAGE1 = PretrainConfig(
-    model=ModelChoice(preset="large", start="-", image_size=224),
+    model=ModelChoice(preset="large", start="-", image_size=224, scale="relative"),  # its targets are normalised
     loss=LossConfig(depth_space="linear", rays=1.0, points=1.0),
     stages=(Stage(steps=60_000, clips=1, frames=16, size=(224, 224)),),
     optim=OptimConfig(
@@ -98,7 +98,7 @@ PAPER_VITL_STAGE1 = PretrainConfig(
 
 PAPER_VITL_STAGE2 = dataclasses.replace(
     PAPER_VITL_STAGE1,
-    model=ModelChoice(preset="large", start="-", image_size=512),
+    model=ModelChoice(preset="large", start="-", image_size=512, scale="relative"),
     stages=(Stage(steps=120_000, clips=1, frames=16, size=(512, 512)),),
     ssl=SslConfig(source_size=(576, 576), global_size=512, local_size=224),
     caption=CaptionConfig(pictures=8, size=(512, 512), language_model="-"),

@@ -21,7 +21,7 @@ from omnistream_training.config_file import config_to_dict, same_config
 from omnistream_training.data.batch import ClipBatch
 from omnistream_training.distributed import Processes, whole
 from omnistream_training.geometry import GeometryTrainer
-from omnistream_training.journal import Journal, SilentJournal
+from omnistream_training.journal import Journal, SilentJournal, began_by
 from omnistream_training.meter import Meter
 from omnistream_training.pretrain.config import PretrainConfig
 from omnistream_training.pretrain.feed import PretrainFeed
@@ -50,7 +50,7 @@ class PretrainTrainer(GeometryTrainer):
         """processes: this one among those that train; device is then its own."""
         self.config, self.run, self.device = config, run, torch.device(device)
         self.processes = processes or Processes(device=device)
-        self.made_by = made_by or "omnistream-train pretrain"
+        self.made_by = began_by(run) or made_by or "omnistream-train pretrain"
         self.pretrain = config
         self.learner: PretrainLearner = PretrainLearner(config, device)
         patch = self.learner.model.config.backbone.patch_size
@@ -59,12 +59,12 @@ class PretrainTrainer(GeometryTrainer):
         self.validations = [Validation(self.feed, i, config.eval_clips, config.eval_frames) for i in sources]
         # Only now: a start that failed leaves no folder.
         self.journal = Journal(run, tensorboard) if self.processes.first else SilentJournal(run)
-        self._damaged = 0
+        self._damaged = self._cut = 0
         self.state_file = run / "state"
         self.states = StateFolder(
             self.state_file, self.processes, keep_last=config.keep_last, keep_every=config.keep_every
         )
-        new = not self.states.steps()
+        new = self.states.none_yet()
         self.processes.wait()  # before anybody writes one
         if new and config.weights.geometry:
             self.learner.calibrate(self.feed.batch(0))
@@ -84,6 +84,7 @@ class PretrainTrainer(GeometryTrainer):
             self.journal.say(
                 f"held-out answers at step {self.progress.step}: {results['caption']:.3f} nats per token, "
                 f"{results['caption_strangers']:.3f} from another picture"
+                + (f"; {results['caption_cut']} answers were cut" if results["caption_cut"] else "")
             )
         return results | super().evaluate(meter, kind)
 
@@ -93,20 +94,25 @@ class PretrainTrainer(GeometryTrainer):
 
         `*_strangers`: every question asked of the next picture instead. What a decoder earns by knowing how answers
         sound, it earns there too; the difference is what it reads in the picture.
+        `caption_cut`: answers that were too long; their beginning counts.
         """
+        captioner = self.learner.captioner
+        assert captioner is not None
+        before = captioner.cut
         sums: dict[str, float] = {}
         counts: dict[str, int] = {}
         total = self.pretrain.eval_questions
-        for first in range(0, total, AT_ONCE):
+        for turn, first in enumerate(range(0, total, AT_ONCE)):
             count = min(AT_ONCE, total - first)
-            asked = self.feed.held_out_asked(first, max(2, count))
+            asked = self.feed.held_out_asked(first, max(2, count), turn)
             strange = type(asked)(images=asked.images.roll(1, 0), questions=asked.questions)
             for suffix, pictures in (("", asked), ("_strangers", strange)):
                 loss, terms = self.learner.caption(pictures)
                 for name, value in {"caption": loss, **{f"caption_{k}": v for k, v in terms.items()}}.items():
                     sums[name + suffix] = sums.get(name + suffix, 0.0) + float(value)
                     counts[name + suffix] = counts.get(name + suffix, 0) + 1
-        return {name: round(sums[name] / counts[name], 5) for name in sums}
+        cut, captioner.cut = (captioner.cut - before) // 2, before  # each was asked twice
+        return {name: round(sums[name] / counts[name], 5) for name in sums} | {"caption_cut": cut}
 
     def _gradient(self, batches: Iterator[ClipBatch], meter: Meter) -> tuple[dict[str, Tensor], int]:
         """Of all micro-batches of the step, this process's and the others'; values are the means over them."""
@@ -137,15 +143,27 @@ class PretrainTrainer(GeometryTrainer):
         if damaged > self._damaged:
             self._damaged = damaged
             self.journal.write("damaged", self.progress.step, samples=damaged)
+        self._say_cut()
         with meter.pausing():
             plain = {"config": config_to_dict(self.config), "processes": self.processes.world}
             plain["data"] = self.feed.digests()
             self.states.save(self.progress.step, state_tensors(self.learner), plain | state_plain(self.learner))
 
+    def _say_cut(self) -> None:
+        """Journal how many answers were too long since the start of this process, if there are more of them."""
+        cut = 0 if self.learner.captioner is None else self.learner.captioner.cut
+        if cut > self._cut:
+            if not self._cut:
+                limit = self.pretrain.caption.max_tokens
+                self.journal.say(f"answers longer than caption.max_tokens, {limit}, are cut; log.jsonl counts them")
+            self._cut = cut
+            self.journal.write("cut", self.progress.step, answers=cut)
+
     def _accept(self, plain: Any, sizes: Sizes) -> dict[str, Tensor]:
         if not same_config(plain["config"], self.config):
             raise CheckpointError(f"{self.state_file} belongs to another configuration than this run's config.yaml")
-        changed = [name for name, digest in self.feed.digests().items() if plain["data"].get(name) != digest]
+        before = plain["data"]  # an older release did not look at recordings
+        changed = [name for name, digest in self.feed.digests().items() if before.get(name, digest) != digest]
         if changed:  # shards are mended and sets grow in the middle of a run: it goes on, and says so
             self.journal.write("data_changed", plain["progress"]["step"], sources=changed)
             self.journal.say(f"other files than when the state was written, so other batches: {', '.join(changed)}")
