@@ -7,7 +7,8 @@ FOLDER holds policy/ (what is shipped), run/ (its training), demos-*/ and blocks
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +88,12 @@ def _about(folder: Path, policy: LoadedPolicy) -> list[str]:
 
 
 def _of_some_kinds(sets: Sequence[Report]) -> str:
-    some = [f"{found['episodes']} are of {', '.join(found['tasks'])} only" for found in sets if found["tasks"]]
-    return ("; ".join(some) + ".") if some else "All kinds take turns."
+    some: Counter[str] = Counter()
+    for found in sets:
+        if found["tasks"]:
+            some[", ".join(found["tasks"])] += found["episodes"]
+    told = [f"{episodes} are of {tasks} only" for tasks, episodes in some.items()]
+    return ("; ".join(told) + ".") if told else "All kinds take turns."
 
 
 def _cost(folder: Path, config: PolicyRunConfig, run: Report) -> list[str]:
