@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The policy node as it is, with two faults that only its inside can have; started by `bench_policy_node.py`.
 
-SIGUSR1     the network's weights are NaN, and at the next one what they were
+SIGUSR1     weights of the network's head are NaN, and at the next one what they were
 SIGUSR2     the next inference takes `STALL` seconds longer; prints "stalled at" and the steady time then
 """
 
@@ -28,7 +28,7 @@ class Faults:
 
     def __init__(self) -> None:
         self.node: PolicyNode | None = None
-        self._weights: list[torch.Tensor] = []
+        self._weights: torch.Tensor | None = None
         signal.signal(signal.SIGUSR1, self._poison)
         signal.signal(signal.SIGUSR2, self._stall)
 
@@ -44,15 +44,14 @@ class Faults:
 
     @torch.no_grad()
     def _poison(self, _number: int, _frame: FrameType | None) -> None:
-        parameters = list(self._session._network.parameters())
-        if self._weights:
-            for parameter, weight in zip(parameters, self._weights, strict=True):
-                parameter.copy_(weight)
-            self._weights = []
+        # One tensor is enough, and many take so long that the node has stopped, and the second signal come, meanwhile.
+        *_, last = self._session._network.head.parameters()
+        if self._weights is not None:
+            last.copy_(self._weights)
+            self._weights = None
             return
-        self._weights = [parameter.clone() for parameter in parameters]
-        for parameter in parameters:
-            parameter.fill_(torch.nan)
+        self._weights = last.clone()
+        last.fill_(torch.nan)
 
     def _stall(self, _number: int, _frame: FrameType | None) -> None:
         session = self._session

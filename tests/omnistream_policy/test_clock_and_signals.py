@@ -9,6 +9,7 @@ import time
 import types
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import pytest
 from rclpy.duration import Duration
 from rosgraph_msgs.msg import Clock
@@ -19,9 +20,10 @@ from omnistream_ros.images import seconds_to_stamp
 from omnistream_ros.nodes import NODES
 from omnistream_ros.processes import ChildProcess, ros_parameters, stop_all
 from omnistream_ros.testing import Graph
-from tests.omnistream_policy.conftest import GIVEN, Robot, moves
+from tests.omnistream_policy.conftest import GIVEN, RATE, Robot, moves
 
 S = PolicyStatus
+T = 1 / RATE
 
 
 class Simulated:
@@ -77,6 +79,22 @@ def test_a_clock_that_jumps_stops_it_until_somebody_looks(
     assert one.call("start").success
     count = len(one.twists)
     one.graph.wait(lambda: any(map(moves, one.twists[count:])), "it to move again", 20)
+
+
+@pytest.mark.parametrize("phase", [0.3, 0.8])
+def test_commands_leave_at_a_place_between_pictures(
+    start_node: Callable[..., PolicyNode], robot: Callable[..., Robot], phase: float
+) -> None:
+    """Wherever the ticks began; the pictures' stamps are multiples of the period here."""
+    start_node(tick_phase=phase)
+    one = robot(stamped=lambda: time.time() // T * T)
+    one.run()
+
+    def shares() -> np.ndarray:
+        stamps = [message.header.stamp for message in one.twists[-20:]]
+        return np.array([(stamp.sec % 60 + stamp.nanosec / 1e9) / T % 1.0 for stamp in stamps])
+
+    one.graph.wait(lambda: len(one.twists) > 20 and np.abs(shares() - phase).max() < 0.15, "ticks in their place", 20)
 
 
 @pytest.mark.parametrize("step", [-3600.0, 3600.0])

@@ -13,7 +13,7 @@ import pytest
 from rclpy.clock import ROSClock
 from rclpy.time import Time
 
-from omnistream_ros.ticker import Ticker
+from omnistream_ros.ticker import LEAN_MOST, Ticker
 
 
 class Ticks:
@@ -136,3 +136,25 @@ def test_a_priority_is_taken_or_its_refusal_told(
     other = tick_on(ROSClock(), 0.01, ticks, priority=1)
     assert other.refused == "no real-time priority 1: [Errno 1] Operation not permitted"
     wait_for(lambda: len(ticks.at) > 1)
+
+
+@pytest.mark.parametrize("seconds", [1.0, -1.0])
+def test_it_leans(tick_on, seconds):
+    """The grid moves, so much at a time at most, and only for as long as it is told to."""
+    ticks = Ticks()
+    ticker = tick_on(ROSClock(), 0.01, lambda: (ticks(), ticker.lean(seconds) if len(ticks.at) <= 40 else None))
+    wait_for(lambda: len(ticks.at) > 80)
+    at = np.array(ticks.at)
+    leant, even = (np.median(np.diff(part)) for part in (at[:40], at[42:]))
+    assert leant - 0.01 == pytest.approx(np.sign(seconds) * LEAN_MOST, abs=1e-4)
+    assert even == pytest.approx(0.01, abs=1e-4)
+
+
+def test_simulated_time_does_not_lean(tick_on):
+    """Ticks come with messages on /clock; a grid between these would leave some out."""
+    clock, ticks = simulated(5.0), Ticks()
+    ticker = tick_on(clock, 0.1, ticks)
+    for moment in range(1, 21):
+        ticker.lean(1.0)
+        set_time(clock, 5.0 + 0.1 * moment + 1e-6)
+        wait_for(lambda: len(ticks.at) >= moment)  # noqa: B023

@@ -23,6 +23,7 @@ from omnistream.policy.drive import Drive
 from omnistream.policy.guard import Facts, Mode, Stop
 from omnistream.policy.mind import Thought
 from omnistream.policy.outbox import Outgoing
+from omnistream.policy.phase import Phase
 from omnistream_ros.latency import LatencyWindow
 from omnistream_ros.ticker import Ticker
 
@@ -49,6 +50,7 @@ class Loop:
         drive: decides; touched under the lock alone.
         execute: actions of a chunk that are executed before the next is asked for.
         priority: of the ticker among the machine's threads; see `Ticker`.
+        phase: where ticks are to fall after pictures, in periods; negative: wherever they do.
         busy: for how long the inference in hand has been at work, s.
         instructed: whether there is an instruction to follow.
         changed: called after the permission to move changed, from any thread.
@@ -64,6 +66,7 @@ class Loop:
         outputs: Outputs,
         execute: int,
         priority: int,
+        phase: float,
         busy: Callable[[float], float],
         instructed: Callable[[], bool],
         changed: Callable[[], Any],
@@ -77,7 +80,8 @@ class Loop:
         """Stops that somebody or something decided on, e-stops included."""
         self.latencies = {"tick": LatencyWindow(1200), "jitter": LatencyWindow(1200)}
         self._node, self._inputs, self._outputs, self._execute = node, inputs, outputs, execute
-        self._priority = priority
+        self._priority, self._phase_wanted = priority, phase
+        self._phase = Phase(phase)
         self._busy, self._instructed, self._changed = busy, instructed, changed
         self._jumped, self._broken = jumped, broken
         self._period = drive.control.settings.limits.period
@@ -99,6 +103,7 @@ class Loop:
         """Ticks from now on; nothing leaves before a start."""
         self._ending.clear()
         self._last_tick = None
+        self._phase = Phase(self._phase_wanted)
         self._ticker = Ticker(self._node.get_clock(), self._period, self._on_tick, "control", self._priority)
         if self._ticker.refused:
             self._node.get_logger().info(f"the control tick is less even on a busy machine: {self._ticker.refused}")
@@ -177,6 +182,15 @@ class Loop:
         """Drops all planned actions; with `clock` the count of ticks too."""
         with self._locked():
             self.drive.forget(clock=clock)
+
+    def heard(self, stamp: float) -> None:
+        """An observation of this ROS time, s: the ticks keep their place between pictures."""
+        if self._phase_wanted < 0 or (ticker := self._ticker) is None:
+            return
+        with self._locked():
+            share = self.control.share_of(stamp)
+        if share is not None:
+            ticker.lean(self._period * self._phase.add(share))
 
     # ---------------------------------------------------------------- two clocks
 

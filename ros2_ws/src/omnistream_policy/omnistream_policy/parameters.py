@@ -135,6 +135,15 @@ CONTROL = (
         minimum=0,
         maximum=99,
     ),
+    _configure(
+        "tick_phase",
+        0.5,
+        "Where control ticks are kept between pictures: so many periods after the stamps of those that are seen. "
+        "Negative: wherever they fall.",
+        unit="periods",
+        minimum=-1.0,
+        maximum=1.0,
+    ),
 )
 
 SAFETY = (

@@ -75,6 +75,7 @@ class Pipeline:
                 self.outputs,
                 p["execute"],
                 p["realtime_priority"],
+                p["tick_phase"],
                 busy=self.thinking.busy,
                 instructed=lambda: bool(instruction()),
                 changed=changed,
@@ -123,6 +124,7 @@ class Pipeline:
 
     def _on_observation(self, observation: Observation) -> None:
         self.thinking.observe(observation)
+        self.loop.heard(observation.stamp / 1e9)
 
     def _wants_chunk(self) -> int | None:
         return self.loop.wants_chunk() if self._instruction() else None

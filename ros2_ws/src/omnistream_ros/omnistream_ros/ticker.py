@@ -19,6 +19,8 @@ from typing import Any
 from rclpy.clock import JumpThreshold, ROSClock
 from rclpy.duration import Duration
 
+LEAN_MOST = 0.5e-3
+"""Seconds by which `Ticker.lean` makes a period longer or shorter at most."""
 EVERY_CHANGE = JumpThreshold(min_forward=Duration(nanoseconds=1), min_backward=Duration(nanoseconds=-1))
 
 
@@ -43,6 +45,7 @@ class Ticker:
         self._ended = False
         self._simulated: bool | None = None
         self._due = math.inf
+        self._lean = 0.0
         self._heard = clock.create_jump_callback(EVERY_CHANGE, post_callback=self._look)  # each message on /clock
         # Daemon: a tick that hangs must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -62,6 +65,13 @@ class Ticker:
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
+    def lean(self, seconds: float) -> None:
+        """Moves the grid: the next tick comes so much later (or, negative, sooner), by at most `LEAN_MOST`.
+
+        On simulated time nothing is moved: ticks come with messages on /clock.
+        """
+        self._lean = max(-LEAN_MOST, min(LEAN_MOST, seconds))
+
     def _look(self, _jump: object = None) -> None:
         with self._wake:
             self._wake.notify()
@@ -76,7 +86,8 @@ class Ticker:
             while not self._ended:
                 left = self._left()
                 if left <= 0:
-                    self._due += self._period * (1 + math.floor(-left / self._period))
+                    lean, self._lean = 0.0 if self._simulated else self._lean, 0.0
+                    self._due += self._period * (1 + math.floor(-left / self._period)) + lean
                     return True
                 self._wake.wait(None if self._simulated else left)
         return False
@@ -85,7 +96,7 @@ class Ticker:
         """Seconds until the next tick; the time that simulated time takes for them nobody knows."""
         simulated = self._clock.ros_time_is_active
         now = self._clock.now().nanoseconds / 1e9 if simulated else time.monotonic()
-        if simulated is not self._simulated or self._due - now > self._period:
+        if simulated is not self._simulated or self._due - now > self._period + LEAN_MOST:
             self._simulated, self._due = simulated, now + self._period
         return self._due - now
 

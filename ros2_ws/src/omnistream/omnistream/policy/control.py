@@ -27,6 +27,9 @@ from omnistream.policy.guard import Facts, Gates, Guard, Mode, Stop
 from omnistream.policy.safety import Limited, Limits, Motion, Refused, Wish, at_rest, held, limit, ramp_at
 
 MODES = ("delta", "velocity", "absolute")
+FOLLOW = 0.2
+"""Share of the difference between a tick and the grid of ticks by which the grid is moved: ticks may be slowed or
+hastened a little (see `omnistream.policy.phase`), and one that is late does not count as a slower clock."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,6 +189,10 @@ class Control:
             return 0
         return math.ceil((stamp - self._origin) / self.settings.limits.period - 1e-6)
 
+    def share_of(self, stamp: float) -> float | None:
+        """Where a stamp falls between the tick before it and the next: 0 .. 1; None before the first tick."""
+        return None if self._origin is None else (stamp - self._origin) / self.settings.limits.period % 1.0
+
     def adopt(self, actions: NDArray[np.floating], stamp: float) -> tuple[int, int] | None:
         """Plan a chunk [K, A] that was predicted from images of `stamp`; (start tick, tick of arrival).
 
@@ -219,6 +226,7 @@ class Control:
         if self._origin is None or self._last_tick is None:
             self._origin, self._last_tick = time, -1
         tick = round((time - self._origin) / limits.period)
+        self._origin += FOLLOW * (time - self._origin - tick * limits.period)
         elapsed = (tick - self._last_tick) * limits.period
         self._last_tick = self.tick_now = tick
         self.ticks += 1
