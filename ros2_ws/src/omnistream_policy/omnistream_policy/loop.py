@@ -80,8 +80,8 @@ class Loop:
         """Stops that somebody or something decided on, e-stops included."""
         self.latencies = {"tick": LatencyWindow(1200), "jitter": LatencyWindow(1200)}
         self._node, self._inputs, self._outputs, self._execute = node, inputs, outputs, execute
-        self._priority, self._phase_wanted = priority, phase
-        self._phase = Phase(phase)
+        self._priority = priority
+        self._phase = Phase(phase) if phase >= 0 else None
         self._busy, self._instructed, self._changed = busy, instructed, changed
         self._jumped, self._broken = jumped, broken
         self._period = drive.control.settings.limits.period
@@ -103,7 +103,6 @@ class Loop:
         """Ticks from now on; nothing leaves before a start."""
         self._ending.clear()
         self._last_tick = None
-        self._phase = Phase(self._phase_wanted)
         self._ticker = Ticker(self._node.get_clock(), self._period, self._on_tick, "control", self._priority)
         if self._ticker.refused:
             self._node.get_logger().info(f"the control tick is less even on a busy machine: {self._ticker.refused}")
@@ -185,7 +184,7 @@ class Loop:
 
     def heard(self, stamp: float) -> None:
         """An observation of this ROS time, s: the ticks keep their place between pictures."""
-        if self._phase_wanted < 0 or (ticker := self._ticker) is None:
+        if self._phase is None or (ticker := self._ticker) is None:
             return
         with self._locked():
             share = self.control.share_of(stamp)
